@@ -1,0 +1,40 @@
+//! The contract of mcp-fleet, in the order in which configuration meets it.
+//!
+//! - [`read`]: files to resources, every problem with `file:line:column`;
+//! - [`v1`]: the generated messages and services of `fleet/v1/*.proto`;
+//! - [`key`]: what identifies a resource;
+//! - [`validate`]: resources to [`Valid`](validate::Valid), or every problem with its path;
+//! - [`reference`](mod@reference), [`select`]: rules that validation and data plane share: `${env:NAME}`
+//!   in texts, and which backends are behind a gateway;
+//! - [`hash`]: resource hash and root hash;
+//! - [`write`](mod@write): resources to files again;
+//! - [`duration`], [`json`]: the two types of ours behind `extern_path`.
+
+mod descriptor;
+pub mod duration;
+pub mod hash;
+pub mod json;
+pub mod key;
+mod nearest;
+pub mod read;
+pub mod reference;
+pub mod select;
+pub mod validate;
+pub mod write;
+
+/// Messages and services of `fleet/v1/*.proto`.
+#[allow(
+    clippy::all,
+    clippy::large_futures,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/fleet.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/fleet.v1.serde.rs"));
+}
+
+/// The compiled descriptors of `fleet/v1/*.proto`, with their comments
+/// (an encoded `google.protobuf.FileDescriptorSet`).
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
