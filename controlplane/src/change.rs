@@ -1,0 +1,256 @@
+//! What a write results in: the set as it will be, checked whole, as a revision.
+//!
+//! On the config way: between `api` and `store`. Everything happens inside one
+//! transaction that holds the head; a dry run is that transaction dropped.
+
+use std::sync::Arc;
+
+use fleet_proto::{
+    key::Key,
+    v1::{Action, Resource},
+    validate::{Problem, Valid},
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    clock::now_ms,
+    publish::{Publisher, Snapshot},
+    store::{ChangeRow, Head, RevisionRow, Store, StoreError, Write},
+};
+
+mod plan;
+
+pub(crate) use plan::load;
+use plan::{plan, rewritten};
+
+/// A write that somebody asks for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) edit: Edit,
+    /// Everything but the writing.
+    pub(crate) dry_run: bool,
+    /// Who asks.
+    pub(crate) author: String,
+    /// Why.
+    pub(crate) message: String,
+    /// Refuse unless this is the newest revision.
+    pub(crate) expect_revision: Option<u64>,
+}
+
+/// What is to be done to the stored set.
+#[derive(Debug)]
+pub(crate) enum Edit {
+    /// Add or replace, whole.
+    Put(Vec<Resource>),
+    /// Remove.
+    Remove(Vec<Key>),
+}
+
+/// What a write did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The revision that holds the result.
+    pub(crate) revision: u64,
+    /// Whether that is a new one.
+    pub(crate) changed: bool,
+    /// What happened to each key of the request, in its order.
+    pub(crate) changes: Vec<(Key, Action)>,
+}
+
+/// Why a write changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// The result would not fit together.
+    #[error("{}", problems(.0))]
+    Invalid(Vec<Problem>),
+    /// Keys to be removed that do not exist.
+    #[error("not found: {}", keys(.0))]
+    Missing(Vec<Key>),
+    /// Somebody else was faster.
+    #[error(
+        "revision {expected} was expected to be the newest, but revision {newest} is: \
+         look at what changed, and try again"
+    )]
+    Conflict { expected: u64, newest: u64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The write was cut off, by a panic or by shutdown.
+    #[error("the write was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+fn problems(problems: &[Problem]) -> String {
+    match problems {
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        [] => "invalid".to_owned(),
+    }
+}
+
+/// `Backend a, Backend b`, cut where it gets long.
+pub(crate) fn keys(keys: &[Key]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = keys
+        .iter()
+        .take(SHOWN)
+        .map(Key::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if let Some(more) = keys.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+/// Carries out writes, one after the other.
+pub(crate) struct Changes {
+    store: Arc<dyn Store>,
+    publisher: Arc<Publisher>,
+    /// Writers wait here, in order, and not for the database.
+    turn: Mutex<()>,
+}
+
+impl Changes {
+    /// Loads the newest revision of a store and publishes it.
+    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, ChangeError> {
+        let mut write = store.write().await?;
+        let head = write.head().clone();
+        let rows = write.resources().await?;
+        let base = blocking(move || load(rows))
+            .await?
+            .map_err(ChangeError::Invalid)?;
+        let (valid, rows) = base;
+        let lineage: Arc<str> = head.lineage.as_str().into();
+        let revision = if valid.root_hash() == head.root_hash {
+            head.revision
+        } else {
+            // This version writes the same resources with other bytes.
+            tracing::info!(
+                revision = head.revision + 1,
+                "resources rewritten by a new version"
+            );
+            let message = format!("rewritten by version {}", env!("CARGO_PKG_VERSION"));
+            let changes = rewritten(&rows, &valid);
+            let row = revision_row(&head, &valid, &changes, "control plane".to_owned(), message);
+            write.commit(row, changes).await?;
+            head.revision + 1
+        };
+        let publisher = Arc::new(Publisher::new(Snapshot {
+            lineage,
+            revision,
+            resources: valid,
+        }));
+        Ok(Self {
+            store,
+            publisher,
+            turn: Mutex::new(()),
+        })
+    }
+
+    pub(crate) fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// What would be refused of an edit of the newest revision.
+    pub(crate) async fn check(&self, edit: Edit) -> Result<(), ChangeError> {
+        let base = self.publisher.newest().resources.clone();
+        blocking(move || plan(&base, edit)).await??;
+        Ok(())
+    }
+
+    /// Carries out a write and publishes its revision, also when the caller has
+    /// gone meanwhile: what is committed must be published.
+    pub(crate) async fn write(self: &Arc<Self>, request: Request) -> Result<Outcome, ChangeError> {
+        let changes = Arc::clone(self);
+        tokio::spawn(async move { changes.transact(request).await }).await?
+    }
+
+    async fn transact(&self, request: Request) -> Result<Outcome, ChangeError> {
+        let _turn = self.turn.lock().await;
+        let mut write = self.store.write().await?;
+        let head = write.head().clone();
+        if let Some(expected) = request.expect_revision
+            && expected != head.revision
+        {
+            return Err(ChangeError::Conflict {
+                expected,
+                newest: head.revision,
+            });
+        }
+        let base = self.base(&head, write.as_mut()).await?;
+        let edit = request.edit;
+        let plan = blocking(move || plan(&base, edit)).await??;
+
+        let changed = plan.valid.root_hash() != head.root_hash;
+        let revision = head.revision + u64::from(changed);
+        if changed && !request.dry_run {
+            let (author, message) = (request.author, request.message);
+            let row = revision_row(&head, &plan.valid, &plan.rows, author, message);
+            tracing::info!(
+                revision,
+                author = row.author,
+                message = row.message,
+                created = row.created,
+                configured = row.configured,
+                deleted = row.deleted,
+                "new revision"
+            );
+            write.commit(row, plan.rows).await?;
+            let lineage = head.lineage.as_str().into();
+            self.publisher.publish(Snapshot {
+                lineage,
+                revision,
+                resources: plan.valid,
+            });
+        }
+        Ok(Outcome {
+            revision,
+            changed,
+            changes: plan.changes,
+        })
+    }
+
+    /// The set at the head: the published one, unless somebody else has written.
+    async fn base(&self, head: &Head, write: &mut dyn Write) -> Result<Valid, ChangeError> {
+        let newest = self.publisher.newest();
+        if newest.revision == head.revision && newest.root_hash() == head.root_hash {
+            return Ok(newest.resources.clone());
+        }
+        let rows = write.resources().await?;
+        let (valid, _) = blocking(move || load(rows))
+            .await?
+            .map_err(ChangeError::Invalid)?;
+        Ok(valid)
+    }
+}
+
+/// Validation of a large set would hold up the runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ChangeError> {
+    Ok(tokio::task::spawn_blocking(work).await?)
+}
+
+fn revision_row(
+    head: &Head,
+    valid: &Valid,
+    rows: &[ChangeRow],
+    author: String,
+    message: String,
+) -> RevisionRow {
+    let count = |action| {
+        rows.iter()
+            .filter(|row| row.change.action() == action)
+            .count() as u32
+    };
+    RevisionRow {
+        number: head.revision + 1,
+        root_hash: valid.root_hash(),
+        created_ms: now_ms(),
+        author,
+        message,
+        created: count("created"),
+        configured: count("configured"),
+        deleted: count("deleted"),
+    }
+}

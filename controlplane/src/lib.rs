@@ -1,0 +1,291 @@
+//! The control plane of mcp-fleet: stores, validates, numbers and pushes configuration.
+//!
+//! The modules in the order in which configuration meets them:
+//!
+//! - [`settings`]: what a control plane is told at start;
+//! - `api`: the service behind the doors; `api/grpc` is the door, `api/auth` its guard;
+//! - `change`: request to revision, inside one transaction;
+//! - `store`: where revisions are kept (`store/sqlite`);
+//! - `publish`: the newest revision in memory, and what a node is to see;
+//! - `sync`: the streams to the data planes, and what is known of each node.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_proto::{
+    v1::{config_service_server::ConfigServiceServer, fleet_sync_server::FleetSyncServer},
+    validate::Problem,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+
+mod api;
+mod change;
+mod clock;
+mod publish;
+pub mod settings;
+mod store;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{Settings, SettingsError};
+
+use api::{
+    Api,
+    auth::{Guard, Role, TokenError, Tokens},
+    grpc::Grpc,
+};
+use change::{ChangeError, Changes};
+use store::{
+    Store, StoreError,
+    sqlite::{Sqlite, lock_path},
+};
+use sync::{Sync, node::Registry};
+
+/// Largest message of the API: a 10,000-document apply has a few MiB.
+const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+/// A connection without an answer to a ping for so long is dead.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long streams and calls may take to end at shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running control plane. Dropped, it stops without waiting for anything.
+pub struct ControlPlane {
+    grpc_addr: SocketAddr,
+    plain_tokens: [Option<String>; 2],
+    tokens: Arc<Tokens>,
+    store: Arc<dyn Store>,
+    nodes: Arc<Registry>,
+    shutdown: watch::Sender<bool>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    persist: JoinHandle<()>,
+    /// Held as long as the database is in use.
+    _lock: File,
+}
+
+/// The control plane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {addr}: {source}: choose another address with --grpc-listen")]
+    Listen {
+        /// What was to be listened on.
+        addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has the database.
+    #[error("database {0} is used by another control plane: stop that one, or choose another file")]
+    InUse(PathBuf),
+    /// The database cannot be reached.
+    #[error("database {database}: {source}: its folder must exist and be writable")]
+    Open {
+        /// The file.
+        database: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The stored configuration does not pass this version's validation.
+    #[error(
+        "the stored configuration is not valid for this version ({} problems): {}: \
+         correct it with the version that wrote it, or restore a backup",
+        .0.len(), listed(.0)
+    )]
+    Stored(Vec<Problem>),
+    /// The database failed.
+    #[error("{0}")]
+    Store(String),
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems
+        .iter()
+        .take(5)
+        .map(Problem::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<TokenError> for StartError {
+    fn from(error: TokenError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<ChangeError> for StartError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Invalid(problems) => Self::Stored(problems),
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
+/// A token could not be made or kept.
+#[derive(Debug, thiserror::Error)]
+#[error("no token could be issued: {0}")]
+pub struct IssueError(String);
+
+/// Starts a control plane: it serves when this returns.
+///
+/// # Errors
+/// Settings that cannot be used, an address or a database that is out of reach or
+/// taken, a stored configuration that this version cannot serve.
+pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
+    settings.check()?;
+    let lock = lock(&settings.database)?;
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.database).await?);
+    let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
+    let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
+    let tokens = Arc::new(tokens);
+    let nodes = store.nodes().await?;
+    sync::recall::recall(changes.publisher(), &*store, &nodes).await?;
+    let nodes = Arc::new(Registry::new(nodes));
+
+    let listen_error = |source| StartError::Listen {
+        addr: settings.grpc_listen,
+        source,
+    };
+    let listener = TcpListener::bind(settings.grpc_listen)
+        .await
+        .map_err(listen_error)?;
+    let grpc_addr = listener.local_addr().map_err(listen_error)?;
+    let (shutdown, stopped) = watch::channel(false);
+
+    let publisher = Arc::clone(changes.publisher());
+    let api = Api {
+        changes,
+        store: Arc::clone(&store),
+        nodes: Arc::clone(&nodes),
+    };
+    let config = ConfigServiceServer::new(Grpc::new(Arc::new(api), stopped.clone()))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let sync = FleetSyncServer::new(Sync::new(publisher, Arc::clone(&nodes), stopped.clone()));
+    let mut until = stopped.clone();
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(InterceptedService::new(
+            config,
+            Guard::new(Arc::clone(&tokens), Role::Admin),
+        ))
+        .add_service(InterceptedService::new(
+            sync,
+            Guard::new(Arc::clone(&tokens), Role::Node),
+        ))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async move {
+                let _ = until.wait_for(|down| *down).await;
+            },
+        );
+    let server = tokio::spawn(server);
+    let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
+    tracing::info!(grpc = %grpc_addr, database = %settings.database.display(), "control plane started");
+    Ok(ControlPlane {
+        grpc_addr,
+        plain_tokens,
+        tokens,
+        store,
+        nodes,
+        shutdown,
+        server,
+        persist,
+        _lock: lock,
+    })
+}
+
+/// One process per file: another one's revisions would never be published here.
+fn lock(database: &Path) -> Result<File, StartError> {
+    let open = |source| StartError::Open {
+        database: database.to_owned(),
+        source,
+    };
+    let file = File::create(lock_path(database)).map_err(open)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(database.to_owned())),
+        Err(TryLockError::Error(source)) => Err(open(source)),
+    }
+}
+
+impl ControlPlane {
+    /// Where the gRPC API and the sync stream are.
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// The admin token, if it was given or has been generated at this start.
+    #[must_use]
+    pub fn admin_token(&self) -> Option<&str> {
+        self.plain_tokens[0].as_deref()
+    }
+
+    /// The node token, if it was given or has been generated at this start.
+    #[must_use]
+    pub fn node_token(&self) -> Option<&str> {
+        self.plain_tokens[1].as_deref()
+    }
+
+    /// Makes an admin token that lasts until the next one is issued. For a process
+    /// that embeds a control plane.
+    ///
+    /// # Errors
+    /// The store cannot keep it, or the system gives no random numbers.
+    pub async fn issue_admin_token(&self) -> Result<String, IssueError> {
+        self.tokens
+            .issue(Role::Admin)
+            .await
+            .map_err(|error| IssueError(error.to_string()))
+    }
+
+    /// Makes a node token that lasts until the next one is issued.
+    ///
+    /// # Errors
+    /// As [`issue_admin_token`](Self::issue_admin_token).
+    pub async fn issue_node_token(&self) -> Result<String, IssueError> {
+        self.tokens
+            .issue(Role::Node)
+            .await
+            .map_err(|error| IssueError(error.to_string()))
+    }
+
+    /// Tells the nodes to come back later, ends all streams and calls, and closes
+    /// the database.
+    pub async fn shutdown(self) {
+        self.shutdown.send_replace(true);
+        let mut server = self.server;
+        match timeout(GRACE, &mut server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the gRPC server failed"),
+            Ok(Err(error)) => tracing::error!(%error, "the gRPC server failed"),
+            // Somebody keeps a call open: they have been told.
+            Err(_) => server.abort(),
+        }
+        let _ = self.persist.await;
+        self.nodes.flush(&*self.store).await;
+        self.store.close().await;
+        tracing::info!("control plane stopped");
+    }
+}

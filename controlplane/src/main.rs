@@ -1,0 +1,107 @@
+//! The `mcp-controlplane` program.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use mcp_controlplane::{ControlPlane, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Control plane of mcp-fleet: stores, validates, numbers and pushes configuration.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Address of the gRPC API and of the stream to the data planes.
+    #[arg(long, env = "MCP_FLEET_GRPC_LISTEN", default_value = "127.0.0.1:8182")]
+    grpc_listen: SocketAddr,
+    /// SQLite file; made when there is none.
+    #[arg(long, env = "MCP_FLEET_DATABASE", default_value = "./mcp-fleet.db")]
+    database: PathBuf,
+    /// Listen beyond loopback without TLS: tokens travel unencrypted.
+    #[arg(long, env = "MCP_FLEET_INSECURE")]
+    insecure: bool,
+}
+
+/// Tokens come by the environment only: a command line is visible to all users.
+const ADMIN_TOKEN: &str = "MCP_FLEET_ADMIN_TOKEN";
+const NODE_TOKEN: &str = "MCP_FLEET_NODE_TOKEN";
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let filter =
+        EnvFilter::try_from_env("MCP_FLEET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?
+        .block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let admin_token = secret(ADMIN_TOKEN)?;
+    let node_token = secret(NODE_TOKEN)?;
+    let given = [admin_token.is_some(), node_token.is_some()];
+    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+
+    let control_plane = mcp_controlplane::start(Settings {
+        grpc_listen: args.grpc_listen,
+        database: args.database,
+        insecure: args.insecure,
+        admin_token,
+        node_token,
+    })
+    .await?;
+    announce(&control_plane, given).context("cannot write to stdout")?;
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        () = control_plane.shutdown() => {}
+        // The second signal does not wait.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// A token of the environment; an empty one counts as none.
+fn secret(name: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(name.to_owned()),
+    }
+}
+
+/// Says where it listens and, once, which tokens it has made.
+fn announce(control_plane: &ControlPlane, [admin_given, node_given]: [bool; 2]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening: http://{}", control_plane.grpc_addr())?;
+    if let Some(token) = control_plane.admin_token().filter(|_| !admin_given) {
+        writeln!(
+            out,
+            "\nadmin token (shown only now; lets mcpctl read and write configuration):"
+        )?;
+        writeln!(out, "  export MCP_FLEET_TOKEN={token}")?;
+    }
+    if let Some(token) = control_plane.node_token().filter(|_| !node_given) {
+        writeln!(
+            out,
+            "\nnode token (shown only now; lets data planes receive configuration):"
+        )?;
+        writeln!(out, "  export {NODE_TOKEN}={token}")?;
+    }
+    out.flush()
+}

@@ -1,0 +1,223 @@
+//! The newest revision in memory, and what a node is to see of it.
+//!
+//! On the config way: after the store, before the streams. One watch channel
+//! holds everything that streams decide by; no stream has a queue.
+
+use std::sync::Arc;
+
+use fleet_proto::{hash::Hash, validate::Valid};
+use tokio::sync::watch;
+
+/// A revision, whole and immutable.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// UUID of the store.
+    pub(crate) lineage: Arc<str>,
+    pub(crate) revision: u64,
+    pub(crate) resources: Valid,
+}
+
+impl Snapshot {
+    pub(crate) fn root_hash(&self) -> Hash {
+        self.resources.root_hash()
+    }
+}
+
+/// What is there to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    /// The newest revision.
+    pub(crate) newest: Arc<Snapshot>,
+    /// The newest revision that some node has acked.
+    acked: Option<Arc<Snapshot>>,
+    /// Some node has refused `newest`.
+    refused: bool,
+}
+
+impl Published {
+    /// What a node is to be sent, given whether it serves something and which
+    /// root hashes it has refused. `None`: nothing that it could use.
+    ///
+    /// A node that has nothing does not get a revision which others have refused
+    /// and none has acked, but the newest acked one: it starts serving.
+    pub(crate) fn target(
+        &self,
+        serves_something: bool,
+        has_refused: impl Fn(Hash) -> bool,
+    ) -> Option<&Arc<Snapshot>> {
+        let acked = self
+            .acked
+            .as_ref()
+            .filter(|acked| !has_refused(acked.root_hash()));
+        let newest_refused = has_refused(self.newest.root_hash());
+        if serves_something {
+            return Some(&self.newest).filter(|_| !newest_refused);
+        }
+        if newest_refused || (self.refused && !self.is_acked()) {
+            acked.or(Some(&self.newest).filter(|_| !newest_refused))
+        } else {
+            Some(&self.newest)
+        }
+    }
+
+    fn is_acked(&self) -> bool {
+        self.acked
+            .as_ref()
+            .is_some_and(|acked| acked.revision == self.newest.revision)
+    }
+}
+
+/// Says what is newest, and what nodes have said to it.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    state: watch::Sender<Published>,
+}
+
+impl Publisher {
+    pub(crate) fn new(newest: Snapshot) -> Self {
+        let newest = Arc::new(newest);
+        Self {
+            state: watch::Sender::new(Published {
+                newest,
+                acked: None,
+                refused: false,
+            }),
+        }
+    }
+
+    /// The newest revision.
+    pub(crate) fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.state.borrow().newest)
+    }
+
+    /// Everything, now and at every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Published> {
+        self.state.subscribe()
+    }
+
+    /// Shows a newer revision; an older one changes nothing.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.state.send_if_modified(|state| {
+            let newer = snapshot.revision > state.newest.revision;
+            if newer {
+                state.newest = Arc::new(snapshot);
+                state.refused = false;
+            }
+            newer
+        });
+    }
+
+    /// A node serves this revision.
+    pub(crate) fn acked(&self, snapshot: &Arc<Snapshot>) {
+        self.state.send_if_modified(|state| {
+            let newer = state
+                .acked
+                .as_ref()
+                .is_none_or(|a| a.revision < snapshot.revision);
+            if newer {
+                state.acked = Some(Arc::clone(snapshot));
+            }
+            newer
+        });
+    }
+
+    /// A node has refused this revision.
+    pub(crate) fn refused(&self, revision: u64) {
+        self.state.send_if_modified(|state| {
+            let first = state.newest.revision == revision && !state.refused;
+            state.refused |= first;
+            first
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_proto::{
+        v1::{Backend, HttpBackend, Resource, backend, resource},
+        validate::validate,
+    };
+
+    use super::*;
+
+    fn snapshot(revision: u64) -> Snapshot {
+        let url = "http://127.0.0.1:1/mcp".to_owned();
+        let backend = Backend {
+            name: format!("b{revision}"),
+            transport: Some(backend::Transport::Http(HttpBackend {
+                url,
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        let resource = Resource {
+            kind: Some(resource::Kind::Backend(backend)),
+        };
+        Snapshot {
+            lineage: "l".into(),
+            revision,
+            resources: validate([resource]).unwrap(),
+        }
+    }
+
+    fn target(publisher: &Publisher, serves: bool, refused: &[Hash]) -> Option<u64> {
+        let state = publisher.state.borrow();
+        state
+            .target(serves, |hash| refused.contains(&hash))
+            .map(|s| s.revision)
+    }
+
+    #[test]
+    fn a_node_with_nothing_gets_the_newest_acked_revision_while_the_newest_is_only_refused() {
+        let publisher = Publisher::new(snapshot(1));
+        let refused = snapshot(2).root_hash();
+        publisher.acked(&publisher.newest());
+        publisher.publish(snapshot(2));
+        assert_eq!(target(&publisher, false, &[]), Some(2));
+        publisher.refused(2);
+        assert_eq!(
+            target(&publisher, false, &[]),
+            Some(1),
+            "refused and acked by nobody"
+        );
+        assert_eq!(
+            target(&publisher, true, &[]),
+            Some(2),
+            "it serves something: may try"
+        );
+        assert_eq!(
+            target(&publisher, true, &[refused]),
+            None,
+            "never again what it refused"
+        );
+        publisher.acked(&publisher.newest());
+        assert_eq!(target(&publisher, false, &[]), Some(2), "acked by somebody");
+        assert_eq!(
+            target(&publisher, false, &[refused]),
+            None,
+            "it refused the only one acked"
+        );
+    }
+
+    #[test]
+    fn without_an_acked_revision_a_refused_one_is_still_tried() {
+        let publisher = Publisher::new(snapshot(1));
+        publisher.refused(1);
+        assert_eq!(target(&publisher, false, &[]), Some(1));
+    }
+
+    #[test]
+    fn an_older_revision_or_verdict_changes_nothing() {
+        let publisher = Publisher::new(snapshot(1));
+        let old = publisher.newest();
+        publisher.publish(snapshot(3));
+        publisher.acked(&publisher.newest());
+        let mut watch = publisher.subscribe();
+        watch.mark_unchanged();
+        publisher.publish(snapshot(2));
+        publisher.acked(&old);
+        publisher.refused(1);
+        assert!(!watch.has_changed().unwrap());
+        assert_eq!(publisher.newest().revision, 3);
+    }
+}

@@ -1,0 +1,148 @@
+//! What a control plane is told at start.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use crate::api::auth::Role;
+
+/// Shortest token an operator may choose.
+const SHORTEST_TOKEN: usize = 16;
+
+/// Listeners, database and tokens of a control plane.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Address of the gRPC API and of the sync stream; port 0 takes a free one.
+    pub grpc_listen: SocketAddr,
+    /// The SQLite file; made when there is none. Its folder must exist.
+    pub database: PathBuf,
+    /// Allows a listener beyond loopback although tokens travel unencrypted.
+    pub insecure: bool,
+    /// Admin token to use instead of a generated one.
+    pub admin_token: Option<String>,
+    /// Node token to use instead of a generated one.
+    pub node_token: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8182)),
+            database: PathBuf::from("./mcp-fleet.db"),
+            insecure: false,
+            admin_token: None,
+            node_token: None,
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Tokens would cross the network unencrypted.
+    #[error(
+        "the gRPC listener {0} is reachable from other machines and would take tokens unencrypted: \
+         listen on a loopback address, or allow it with --insecure (behind a TLS proxy or on a private network)"
+    )]
+    NotLoopback(SocketAddr),
+    /// A token that is too easy to guess or cannot be sent.
+    #[error(
+        "the {role} token given {what}: use at least {SHORTEST_TOKEN} visible ASCII characters without spaces"
+    )]
+    Token {
+        /// `admin` or `node`.
+        role: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// One token for both roles: every node could change the configuration.
+    #[error("the admin token and the node token given are the same: choose two different ones")]
+    SameToken,
+}
+
+impl Settings {
+    /// Checks what can be checked before anything is opened.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        if !self.grpc_listen.ip().is_loopback() && !self.insecure {
+            return Err(SettingsError::NotLoopback(self.grpc_listen));
+        }
+        for role in Role::ALL {
+            if let Some(token) = self.token(role) {
+                let what = if token.len() < SHORTEST_TOKEN {
+                    "is too short"
+                } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                    "holds characters that no header can carry"
+                } else {
+                    continue;
+                };
+                return Err(SettingsError::Token {
+                    role: role.as_str(),
+                    what,
+                });
+            }
+        }
+        if self.admin_token.is_some() && self.admin_token == self.node_token {
+            return Err(SettingsError::SameToken);
+        }
+        Ok(())
+    }
+
+    /// The token given for a role.
+    pub(crate) fn token(&self, role: Role) -> Option<&str> {
+        match role {
+            Role::Admin => self.admin_token.as_deref(),
+            Role::Node => self.node_token.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_beyond_loopback_must_be_allowed() {
+        let mut settings = Settings {
+            grpc_listen: "0.0.0.0:8182".parse().unwrap(),
+            ..Settings::default()
+        };
+        let error = settings.check().unwrap_err().to_string();
+        assert!(
+            error.contains("0.0.0.0:8182") && error.contains("--insecure"),
+            "{error}"
+        );
+        settings.insecure = true;
+        settings.check().unwrap();
+        Settings {
+            grpc_listen: "[::1]:1".parse().unwrap(),
+            ..Settings::default()
+        }
+        .check()
+        .unwrap();
+    }
+
+    #[test]
+    fn weak_or_equal_tokens_are_refused() {
+        let with = |admin: &str, node: &str| {
+            let admin_token = Some(admin.to_owned());
+            Settings {
+                admin_token,
+                node_token: Some(node.to_owned()),
+                ..Settings::default()
+            }
+            .check()
+        };
+        let good = "0123456789abcdef";
+        assert!(matches!(
+            with("short", good),
+            Err(SettingsError::Token { role: "admin", .. })
+        ));
+        assert!(matches!(
+            with(good, "with a space in the middle"),
+            Err(SettingsError::Token { role: "node", .. })
+        ));
+        assert!(matches!(with(good, good), Err(SettingsError::SameToken)));
+        with(good, "fedcba9876543210").unwrap();
+    }
+}

@@ -1,0 +1,191 @@
+//! Where configuration is kept: the [`Store`] trait and its rows.
+//!
+//! On the config way this sits between `change` (which decides what a write
+//! results in) and `publish` (which shows it to nodes). A store knows keys,
+//! bytes and hashes, not what they mean.
+
+use std::collections::BTreeMap;
+
+use fleet_proto::{hash::Hash, key::Key, v1::Problem};
+use futures_util::future::BoxFuture;
+
+use crate::api::auth::Role;
+
+pub(crate) mod sqlite;
+#[cfg(test)]
+mod tests;
+
+/// A database of configuration. Implementations differ in SQL only; what they
+/// must do is asserted by one suite (`store/tests.rs`).
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Starts a write: locks the head until the write is committed or dropped.
+    fn write(&self) -> BoxFuture<'_, Result<Box<dyn Write>, StoreError>>;
+
+    /// All resources as they were at a revision.
+    fn resources_at(&self, revision: u64) -> BoxFuture<'_, Result<Vec<ResourceRow>, StoreError>>;
+
+    /// At most `limit` revisions, newest first.
+    fn revisions(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>>;
+
+    /// All tokens.
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRow>, StoreError>>;
+
+    /// Adds a token; one of the same role and label is replaced.
+    fn put_token(&self, token: TokenRow) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Removes the token of this role and label, if there is one.
+    fn remove_token<'a>(
+        &'a self,
+        role: Role,
+        label: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// All nodes, by id.
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>>;
+
+    /// Writes some nodes and removes others, in one transaction.
+    fn save_nodes(
+        &self,
+        changed: Vec<NodeRow>,
+        gone: Vec<String>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Ends all connections.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A write under the locked head. Dropped without [`commit`](Write::commit), it
+/// changes nothing.
+pub(crate) trait Write: Send {
+    /// The head that is locked.
+    fn head(&self) -> &Head;
+
+    /// All resources, in no order.
+    fn resources(&mut self) -> BoxFuture<'_, Result<Vec<ResourceRow>, StoreError>>;
+
+    /// Makes `changes` the revision after the head.
+    fn commit(
+        self: Box<Self>,
+        revision: RevisionRow,
+        changes: Vec<ChangeRow>,
+    ) -> BoxFuture<'static, Result<(), StoreError>>;
+}
+
+/// The newest revision of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// UUID of the store.
+    pub(crate) lineage: String,
+    /// 0 where nothing was written yet.
+    pub(crate) revision: u64,
+    /// Over all resources.
+    pub(crate) root_hash: Hash,
+}
+
+/// A stored resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResourceRow {
+    pub(crate) key: Key,
+    /// Prost encoding of the `Resource`.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A revision without its contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RevisionRow {
+    pub(crate) number: u64,
+    pub(crate) root_hash: Hash,
+    pub(crate) created_ms: u64,
+    pub(crate) author: String,
+    pub(crate) message: String,
+    pub(crate) created: u32,
+    pub(crate) configured: u32,
+    pub(crate) deleted: u32,
+}
+
+/// What a revision does to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChangeRow {
+    pub(crate) key: Key,
+    pub(crate) change: Stored,
+}
+
+/// What becomes of a stored resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Created { body: Vec<u8>, hash: Hash },
+    Configured { body: Vec<u8>, hash: Hash },
+    Deleted,
+}
+
+impl Stored {
+    /// Its name in the database.
+    pub(crate) fn action(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "created",
+            Self::Configured { .. } => "configured",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// What the resource is now; `None`: nothing.
+    pub(crate) fn body(&self) -> Option<(&[u8], Hash)> {
+        match self {
+            Self::Created { body, hash } | Self::Configured { body, hash } => Some((body, *hash)),
+            Self::Deleted => None,
+        }
+    }
+}
+
+/// A token, hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenRow {
+    pub(crate) role: Role,
+    /// Where it came from; the author of what is written with it.
+    pub(crate) label: String,
+    /// SHA-256 of the token.
+    pub(crate) hash: Hash,
+    pub(crate) created_ms: u64,
+}
+
+/// What is known of a data plane, connected or not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeRow {
+    pub(crate) node_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Acked; 0: none of this lineage.
+    pub(crate) revision: u64,
+    /// Acked; `None`: nothing of this lineage.
+    pub(crate) root_hash: Option<Hash>,
+    /// Refused since the last ack; 0: none.
+    pub(crate) nacked_revision: u64,
+    pub(crate) nacked_root: Option<Hash>,
+    pub(crate) errors: Vec<Problem>,
+    pub(crate) degraded: Vec<Problem>,
+    pub(crate) apply_us: u64,
+    pub(crate) last_seen_ms: u64,
+}
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The database refused or is out of reach.
+    #[error("database {database}: {source}")]
+    Database {
+        database: String,
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("database {database}: cannot migrate: {source}")]
+    Migrate {
+        database: String,
+        source: sqlx::migrate::MigrateError,
+    },
+    /// It holds what no version of this program writes.
+    #[error(
+        "database {database}: {what}: restore it from a backup, or use the program version that wrote it"
+    )]
+    Damaged { database: String, what: String },
+}

@@ -1,0 +1,340 @@
+//! What every store must do. Each test is generic over the store; `suite!` runs
+//! them all on one kind of it.
+
+use std::{future::Future, path::Path};
+
+use fleet_proto::{
+    hash::{Hash, root_hash},
+    key::{Key, Kind},
+    v1,
+};
+
+use super::{
+    ChangeRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, Stored, TokenRow,
+    sqlite::Sqlite,
+};
+use crate::api::auth::Role;
+
+/// Opens the store of a folder, again and again the same one.
+trait Fixture {
+    type Store: Store;
+    fn open(folder: &Path) -> impl Future<Output = Result<Self::Store, StoreError>>;
+}
+
+struct OnSqlite;
+
+impl Fixture for OnSqlite {
+    type Store = Sqlite;
+    async fn open(folder: &Path) -> Result<Sqlite, StoreError> {
+        Sqlite::open(&folder.join("fleet.db")).await
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::new("", Kind::Backend, name)
+}
+
+fn created(name: &str, body: &str) -> ChangeRow {
+    let hash = Hash::of(body.as_bytes());
+    ChangeRow {
+        key: key(name),
+        change: Stored::Created {
+            body: body.into(),
+            hash,
+        },
+    }
+}
+
+fn configured(name: &str, body: &str) -> ChangeRow {
+    let hash = Hash::of(body.as_bytes());
+    ChangeRow {
+        key: key(name),
+        change: Stored::Configured {
+            body: body.into(),
+            hash,
+        },
+    }
+}
+
+fn deleted(name: &str) -> ChangeRow {
+    ChangeRow {
+        key: key(name),
+        change: Stored::Deleted,
+    }
+}
+
+fn row(name: &str, body: &str) -> ResourceRow {
+    ResourceRow {
+        key: key(name),
+        body: body.into(),
+    }
+}
+
+fn revision(number: u64) -> RevisionRow {
+    RevisionRow {
+        number,
+        root_hash: Hash::of(&number.to_be_bytes()),
+        created_ms: 1000 + number,
+        author: "admin".to_owned(),
+        message: format!("change {number}"),
+        created: 1,
+        configured: 2,
+        deleted: 3,
+    }
+}
+
+async fn commit(store: &impl Store, changes: Vec<ChangeRow>) -> u64 {
+    let write = store.write().await.unwrap();
+    let number = write.head().revision + 1;
+    write.commit(revision(number), changes).await.unwrap();
+    number
+}
+
+async fn current(store: &impl Store) -> Vec<ResourceRow> {
+    sorted(store.write().await.unwrap().resources().await.unwrap())
+}
+
+fn sorted(mut rows: Vec<ResourceRow>) -> Vec<ResourceRow> {
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    rows
+}
+
+async fn a_new_store_is_empty_at_revision_0<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    let write = store.write().await.unwrap();
+    assert_eq!(
+        (write.head().revision, write.head().root_hash),
+        (0, root_hash([]))
+    );
+    assert_eq!(write.head().lineage.len(), 36);
+    drop(write);
+    assert!(current(&store).await.is_empty() && store.revisions(10).await.unwrap().is_empty());
+}
+
+async fn any_revision_can_be_rebuilt<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    commit(&store, vec![created("a", "a1"), created("b", "b1")]).await;
+    commit(
+        &store,
+        vec![configured("a", "a2"), deleted("b"), created("c", "c2")],
+    )
+    .await;
+    commit(&store, vec![created("b", "b3"), deleted("c")]).await;
+    let expected = [
+        vec![],
+        vec![row("a", "a1"), row("b", "b1")],
+        vec![row("a", "a2"), row("c", "c2")],
+        vec![row("a", "a2"), row("b", "b3")],
+    ];
+    for (number, expected) in expected.iter().enumerate() {
+        assert_eq!(
+            &sorted(store.resources_at(number as u64).await.unwrap()),
+            expected,
+            "{number}"
+        );
+    }
+    assert_eq!(current(&store).await, expected[3]);
+}
+
+async fn a_large_commit_is_stored_whole<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    let names: Vec<_> = (0..1203).map(|n| format!("b{n:04}")).collect();
+    commit(
+        &store,
+        names.iter().map(|name| created(name, name)).collect(),
+    )
+    .await;
+    assert_eq!(
+        current(&store).await,
+        names.iter().map(|n| row(n, n)).collect::<Vec<_>>()
+    );
+    commit(&store, names.iter().map(|name| deleted(name)).collect()).await;
+    assert!(current(&store).await.is_empty());
+}
+
+async fn a_dropped_write_changes_nothing<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    commit(&store, vec![created("a", "a1")]).await;
+    let mut write = store.write().await.unwrap();
+    write.resources().await.unwrap();
+    drop(write);
+    let write = store.write().await.unwrap();
+    // A revision whose number is taken fails half-way: nothing of it stays.
+    write
+        .commit(revision(1), vec![created("z", "z")])
+        .await
+        .unwrap_err();
+    assert_eq!(current(&store).await, [row("a", "a1")]);
+    assert_eq!(commit(&store, vec![configured("a", "a2")]).await, 2);
+}
+
+async fn writers_take_turns<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    let writers = (0..20).map(|n| commit_one(&store, n));
+    let mut numbers = futures_util::future::join_all(writers).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+}
+
+async fn commit_one(store: &impl Store, n: u32) -> u64 {
+    commit(store, vec![created(&format!("b{n}"), "x")]).await
+}
+
+async fn revisions_are_listed_newest_first<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    for n in 0..3 {
+        commit_one(&store, n).await;
+    }
+    assert_eq!(
+        store.revisions(2).await.unwrap(),
+        [revision(3), revision(2)]
+    );
+}
+
+async fn everything_survives_a_restart<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    commit(&store, vec![created("a", "a1")]).await;
+    let head = store.write().await.unwrap().head().clone();
+    store.put_token(token(Role::Node, "up", 1)).await.unwrap();
+    store.save_nodes(vec![node("n1")], vec![]).await.unwrap();
+    store.close().await;
+
+    let store = F::open(folder).await.unwrap();
+    assert_eq!(store.write().await.unwrap().head(), &head);
+    assert_eq!(current(&store).await, [row("a", "a1")]);
+    assert_eq!(store.tokens().await.unwrap(), [token(Role::Node, "up", 1)]);
+    assert_eq!(store.nodes().await.unwrap(), [node("n1")]);
+}
+
+fn token(role: Role, label: &str, seed: u8) -> TokenRow {
+    TokenRow {
+        role,
+        label: label.to_owned(),
+        hash: Hash::of(&[seed]),
+        created_ms: seed.into(),
+    }
+}
+
+async fn a_token_is_replaced_by_one_of_its_role_and_label<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    for row in [
+        token(Role::Admin, "up", 1),
+        token(Role::Node, "up", 2),
+        token(Role::Admin, "up", 3),
+    ] {
+        store.put_token(row).await.unwrap();
+    }
+    let expected = [token(Role::Admin, "up", 3), token(Role::Node, "up", 2)];
+    assert_eq!(store.tokens().await.unwrap(), expected);
+    store.remove_token(Role::Admin, "up").await.unwrap();
+    store.remove_token(Role::Node, "other").await.unwrap();
+    assert_eq!(store.tokens().await.unwrap(), expected[1..]);
+}
+
+fn node(id: &str) -> NodeRow {
+    let problem = v1::Problem {
+        key: Some(key("a").to_wire()),
+        path: "http.url".to_owned(),
+        message: "\u{fc}ber".to_owned(),
+    };
+    NodeRow {
+        node_id: id.to_owned(),
+        boot_id: "boot".to_owned(),
+        version: "0.1.0".to_owned(),
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        revision: 7,
+        root_hash: Some(Hash::of(b"acked")),
+        nacked_revision: 8,
+        nacked_root: Some(Hash::of(b"nacked")),
+        errors: vec![problem.clone()],
+        degraded: vec![problem],
+        apply_us: 12,
+        last_seen_ms: 34,
+    }
+}
+
+async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    store
+        .save_nodes(vec![node("n2"), node("n1"), node("n3")], vec![])
+        .await
+        .unwrap();
+    let bare = NodeRow {
+        node_id: "n2".to_owned(),
+        ..NodeRow::default()
+    };
+    store
+        .save_nodes(vec![bare.clone()], vec!["n3".to_owned()])
+        .await
+        .unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [node("n1"), bare]);
+}
+
+macro_rules! suite {
+    ($module:ident, $fixture:ty: $($test:ident),+ $(,)?) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $test() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$test::<$fixture>(folder.path()).await;
+            })+
+        }
+    };
+}
+
+macro_rules! suites {
+    ($($module:ident: $fixture:ty),+ $(,)?) => {
+        $(suite!($module, $fixture:
+            a_new_store_is_empty_at_revision_0,
+            any_revision_can_be_rebuilt,
+            a_large_commit_is_stored_whole,
+            a_dropped_write_changes_nothing,
+            writers_take_turns,
+            revisions_are_listed_newest_first,
+            everything_survives_a_restart,
+            a_token_is_replaced_by_one_of_its_role_and_label,
+            nodes_are_written_replaced_and_removed,
+        );)+
+    };
+}
+
+suites!(sqlite: super::OnSqlite);
+
+#[tokio::test]
+async fn bytes_that_rotted_in_the_file_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = OnSqlite::open(folder.path()).await.unwrap();
+    let mut change = created("a", "good");
+    if let Stored::Created { body, .. } = &mut change.change {
+        *body = b"rotten".to_vec();
+    }
+    commit(&store, vec![change]).await;
+    let error = store
+        .write()
+        .await
+        .unwrap()
+        .resources()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("Backend a") && error.contains("fleet.db"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_file_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = OnSqlite::open(folder.path()).await.unwrap();
+    commit(&store, vec![created("a", "a")]).await;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{entry:?}"
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! Who is connected and how each node stands: what `Nodes` and `WatchNodes` show.
+//!
+//! One row per node and no queues. Rows are written to the store in batches, so
+//! that a restarted control plane knows its nodes and what they have refused.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_proto::{
+    hash::Hash,
+    v1::{self, Hello, NodeState, Problem},
+};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    clock::now_ms,
+    publish::Snapshot,
+    store::{NodeRow, Store},
+};
+
+/// Refused root hashes remembered per node: only a target can come up again,
+/// and old targets come back by rollback at most.
+const REFUSALS: usize = 16;
+/// A node that stays away for so long is forgotten.
+const FORGET: Duration = Duration::from_hours(24);
+/// Offline nodes remembered at most.
+const MOST_OFFLINE: usize = 10_000;
+/// Problems kept per node and list, and the length of their texts.
+const PROBLEMS: usize = 100;
+const LONGEST_TEXT: usize = 2048;
+/// Changes of nodes within this time are written to the store together.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// All nodes that are known.
+pub(crate) struct Registry {
+    nodes: Mutex<Nodes>,
+    /// Counts visible changes.
+    version: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Nodes {
+    known: BTreeMap<String, Node>,
+    /// Forgotten, and still in the store.
+    gone: Vec<String>,
+    sessions: u64,
+}
+
+struct Node {
+    row: NodeRow,
+    /// By this boot and version.
+    refused: Vec<Hash>,
+    connection: Option<Connection>,
+    /// Not yet in the store.
+    dirty: bool,
+}
+
+struct Connection {
+    session: u64,
+    /// Tells the stream that another one has taken its place.
+    _replaced: oneshot::Sender<()>,
+}
+
+impl Registry {
+    /// Nodes as they were left in the store, all offline.
+    pub(crate) fn new(rows: Vec<NodeRow>) -> Self {
+        let known = rows.into_iter().map(|row| {
+            let refused = row.nacked_root.into_iter().collect();
+            (
+                row.node_id.clone(),
+                Node {
+                    row,
+                    refused,
+                    connection: None,
+                    dirty: false,
+                },
+            )
+        });
+        let nodes = Nodes {
+            known: known.collect(),
+            ..Nodes::default()
+        };
+        Self {
+            nodes: Mutex::new(nodes),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Enters a node that has said hello. The receiver ends when another stream
+    /// of the same node id takes the place of this one.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        hello: &Hello,
+        lineage: &str,
+    ) -> (Session, oneshot::Receiver<()>) {
+        let (sender, replaced) = oneshot::channel();
+        let mut nodes = self.nodes.lock();
+        nodes.sessions += 1;
+        let session = nodes.sessions;
+        nodes.forget(now_ms());
+        let node = match nodes.known.entry(hello.node_id.clone()) {
+            btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            btree_map::Entry::Vacant(entry) => entry.insert(Node {
+                row: NodeRow {
+                    node_id: hello.node_id.clone(),
+                    ..NodeRow::default()
+                },
+                refused: Vec::new(),
+                connection: None,
+                dirty: true,
+            }),
+        };
+        if node.connection.is_some() {
+            tracing::warn!(
+                node = hello.node_id,
+                boot = hello.boot_id,
+                before = node.row.boot_id,
+                "a node id is connected twice: the newer stream stays; if these are two data planes, \
+                 give each its own id"
+            );
+        }
+        node.connection = Some(Connection {
+            session,
+            _replaced: sender,
+        });
+        node.hello(hello, lineage);
+        drop(nodes);
+        self.bump();
+        let node_id = hello.node_id.clone();
+        (
+            Session {
+                registry: Arc::clone(self),
+                node_id,
+                session,
+            },
+            replaced,
+        )
+    }
+
+    /// Changes whenever [`view`](Self::view) does for reasons of a node.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// All nodes by id, and how they stand towards the newest revision.
+    pub(crate) fn view(&self, newest: &Snapshot) -> Vec<v1::Node> {
+        self.nodes
+            .lock()
+            .known
+            .values()
+            .map(|node| node.view(newest))
+            .collect()
+    }
+
+    fn bump(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Writes what has changed to the store.
+    pub(crate) async fn flush(&self, store: &dyn Store) {
+        let (changed, gone) = {
+            let mut nodes = self.nodes.lock();
+            let gone = mem::take(&mut nodes.gone);
+            let rows = nodes
+                .known
+                .values_mut()
+                .filter_map(|node| mem::take(&mut node.dirty).then(|| node.row.clone()));
+            (rows.collect::<Vec<_>>(), gone)
+        };
+        if changed.is_empty() && gone.is_empty() {
+            return;
+        }
+        let ids: Vec<_> = changed.iter().map(|row| row.node_id.clone()).collect();
+        if let Err(error) = store.save_nodes(changed, gone.clone()).await {
+            tracing::error!(%error, "the state of the nodes could not be stored; it is kept in memory");
+            let mut nodes = self.nodes.lock();
+            nodes.gone.extend(gone);
+            for id in ids {
+                if let Some(node) = nodes.known.get_mut(&id) {
+                    node.dirty = true;
+                }
+            }
+        }
+    }
+
+    /// Writes changes to the store, in batches, until the control plane stops.
+    pub(crate) async fn persist(
+        self: Arc<Self>,
+        store: Arc<dyn Store>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut changes = self.subscribe();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                _ = shutdown.wait_for(|down| *down) => return,
+            }
+            tokio::time::sleep(GATHER).await;
+            self.flush(&*store).await;
+        }
+    }
+}
+
+impl Nodes {
+    fn forget(&mut self, now: u64) {
+        let before = now.saturating_sub(FORGET.as_millis() as u64);
+        let offline = self.known.values().filter(|node| node.connection.is_none());
+        let mut offline: Vec<_> = offline
+            .map(|node| (node.row.last_seen_ms, node.row.node_id.clone()))
+            .collect();
+        offline.sort_unstable();
+        let surplus = offline.len().saturating_sub(MOST_OFFLINE);
+        for (number, (seen, id)) in offline.into_iter().enumerate() {
+            if number < surplus || seen < before {
+                self.known.remove(&id);
+                self.gone.push(id);
+            }
+        }
+    }
+}
+
+impl Node {
+    fn hello(&mut self, hello: &Hello, lineage: &str) {
+        let row = &mut self.row;
+        if row.boot_id != hello.boot_id || row.version != hello.version {
+            // Another process or program: what the last one refused, this one may take.
+            self.refused.clear();
+            row.nacked_revision = 0;
+            row.nacked_root = None;
+            row.errors.clear();
+            row.degraded.clear();
+            row.apply_us = 0;
+        }
+        row.boot_id.clone_from(&hello.boot_id);
+        row.version.clone_from(&hello.version);
+        row.labels.clone_from(&hello.labels);
+        // A revision of another store means nothing here.
+        let ours = hello.lineage == lineage;
+        row.revision = if ours { hello.revision } else { 0 };
+        row.root_hash = Hash::from_wire(&hello.root_hash).filter(|_| ours);
+        row.last_seen_ms = now_ms();
+        self.dirty = true;
+    }
+
+    fn view(&self, newest: &Snapshot) -> v1::Node {
+        let row = &self.row;
+        v1::Node {
+            node_id: row.node_id.clone(),
+            boot_id: row.boot_id.clone(),
+            version: row.version.clone(),
+            labels: row.labels.clone(),
+            state: self.state(newest).into(),
+            revision: row.revision,
+            last_seen_ms: row.last_seen_ms,
+            nacked_revision: row.nacked_revision,
+            errors: row.errors.clone(),
+            degraded: row.degraded.clone(),
+            apply_us: row.apply_us,
+        }
+    }
+
+    fn state(&self, newest: &Snapshot) -> NodeState {
+        let root = Some(newest.root_hash());
+        if self.connection.is_none() {
+            NodeState::Offline
+        } else if self.row.revision == newest.revision && self.row.root_hash == root {
+            NodeState::Synced
+        } else if self.refused.iter().any(|refused| Some(*refused) == root) {
+            NodeState::Nacked
+        } else {
+            NodeState::Pending
+        }
+    }
+}
+
+/// A connected node. Dropping it takes the node offline, unless another stream
+/// has taken its place.
+pub(crate) struct Session {
+    registry: Arc<Registry>,
+    node_id: String,
+    session: u64,
+}
+
+impl Session {
+    pub(crate) fn node_id(&self) -> &str {
+        &self.node_id
+    }
+
+    /// The node has said something.
+    pub(crate) fn heard(&self) {
+        self.with(|node| node.row.last_seen_ms = now_ms());
+    }
+
+    /// Whether this boot of the node has refused a root hash.
+    pub(crate) fn has_refused(&self, root: Hash) -> bool {
+        self.with(|node| node.refused.contains(&root))
+            .unwrap_or(false)
+    }
+
+    /// The node serves a revision.
+    pub(crate) fn acked(&self, snapshot: &Snapshot, apply_us: u64, degraded: Vec<Problem>) {
+        self.with(|node| {
+            let row = &mut node.row;
+            row.revision = snapshot.revision;
+            row.root_hash = Some(snapshot.root_hash());
+            row.nacked_revision = 0;
+            row.nacked_root = None;
+            row.errors.clear();
+            row.degraded = bounded(degraded);
+            row.apply_us = apply_us.min(i64::MAX as u64);
+            node.dirty = true;
+        });
+        self.registry.bump();
+    }
+
+    /// The node has refused a revision.
+    pub(crate) fn nacked(&self, snapshot: &Snapshot, errors: Vec<Problem>) {
+        self.with(|node| {
+            let root = snapshot.root_hash();
+            node.row.nacked_revision = snapshot.revision;
+            node.row.nacked_root = Some(root);
+            node.row.errors = bounded(errors);
+            if node.refused.len() == REFUSALS {
+                node.refused.remove(0);
+            }
+            node.refused.push(root);
+            node.dirty = true;
+        });
+        self.registry.bump();
+    }
+
+    /// The node, while this session is the one that speaks for it.
+    fn with<T>(&self, change: impl FnOnce(&mut Node) -> T) -> Option<T> {
+        let mut nodes = self.registry.nodes.lock();
+        let node = nodes.known.get_mut(&self.node_id)?;
+        let current = node
+            .connection
+            .as_ref()
+            .is_some_and(|c| c.session == self.session);
+        current.then(|| change(node))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let left = self.with(|node| {
+            node.connection = None;
+            node.row.last_seen_ms = now_ms();
+            node.dirty = true;
+        });
+        if left.is_some() {
+            self.registry.bump();
+        }
+    }
+}
+
+/// A node must not fill the memory of the control plane with its complaints.
+fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.truncate(PROBLEMS);
+    for problem in &mut problems {
+        for text in [&mut problem.path, &mut problem.message] {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        }
+    }
+    problems
+}

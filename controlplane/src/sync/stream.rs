@@ -1,0 +1,334 @@
+//! One stream to one node.
+//!
+//! At most one set is in flight. While it is, newer revisions are not queued:
+//! the answer to it makes the stream look at what is newest then.
+
+use std::{sync::Arc, time::Duration};
+
+use fleet_proto::{
+    v1::{
+        Ack, Begin, Chunk, Commit, ControlMessage, EncodedResource, Heartbeat, Nack, NodeMessage,
+        SyncMode, Target, control_message, node_message,
+    },
+    validate::Valid,
+};
+use prost::Message;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::{Stream as Messages, StreamExt};
+use tonic::Status;
+
+use super::{
+    end::{End, message},
+    hello::{self, Serves},
+    node::{Registry, Session},
+};
+use crate::publish::{Published, Publisher, Snapshot};
+
+/// Resources of one chunk, in bytes.
+const CHUNK: usize = 256 * 1024;
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A node that has answered no heartbeat for so long is gone.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How long a node may take to accept the last message.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
+
+/// What a node sends.
+pub(super) trait Inbound:
+    Messages<Item = Result<NodeMessage, Status>> + Unpin + Send
+{
+}
+impl<T: Messages<Item = Result<NodeMessage, Status>> + Unpin + Send> Inbound for T {}
+
+type Sender = mpsc::Sender<Result<ControlMessage, Status>>;
+
+/// Serves a stream until either side ends it.
+pub(super) async fn serve(
+    mut inbound: impl Inbound,
+    outbound: Sender,
+    publisher: Arc<Publisher>,
+    nodes: Arc<Registry>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let hello = match hello::first(&mut inbound).await {
+        Ok(hello) => hello,
+        Err(status) => {
+            tracing::warn!(error = status.message(), "a data plane was turned away");
+            // The client may have left already.
+            let _ = outbound.send(Err(status)).await;
+            return;
+        }
+    };
+    let published = publisher.subscribe();
+    let lineage = Arc::clone(&publisher.newest().lineage);
+    let (session, replaced) = nodes.connect(&hello, &lineage);
+    tracing::info!(
+        node = hello.node_id,
+        boot = hello.boot_id,
+        version = hello.version,
+        revision = hello.revision,
+        "data plane connected"
+    );
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick of an interval is immediate.
+    heartbeat.reset();
+    let stream = Stream {
+        serves: Serves::of(&hello, &lineage),
+        inbound,
+        outbound: outbound.clone(),
+        publisher,
+        published,
+        session,
+        replaced,
+        shutdown,
+        heartbeat,
+        heard: Instant::now(),
+        nonce: 0,
+        in_flight: None,
+    };
+    let end = stream.run().await;
+    tracing::info!(
+        node = hello.node_id,
+        reason = end.reason(),
+        "data plane disconnected"
+    );
+    if let Some(last) = end.last_words() {
+        let _ = timeout(LAST_WORDS, outbound.send(last)).await;
+    }
+}
+
+/// A set that the node has not answered yet.
+struct InFlight {
+    nonce: u64,
+    snapshot: Arc<Snapshot>,
+}
+
+struct Stream<I> {
+    inbound: I,
+    outbound: Sender,
+    publisher: Arc<Publisher>,
+    published: watch::Receiver<Published>,
+    session: Session,
+    replaced: oneshot::Receiver<()>,
+    shutdown: watch::Receiver<bool>,
+    heartbeat: Interval,
+    heard: Instant,
+    serves: Serves,
+    nonce: u64,
+    in_flight: Option<InFlight>,
+}
+
+impl<I: Inbound> Stream<I> {
+    async fn run(mut self) -> End {
+        let end = self.drive().await;
+        // A verdict that had arrived already was read before: nothing is lost here.
+        end.err().unwrap_or(End::Left)
+    }
+
+    async fn drive(&mut self) -> Result<(), End> {
+        if let Some(target) = self.target()
+            && self.serves.is(&target)
+        {
+            // It has what it should have: O(1), no lists.
+            self.publisher.acked(&target);
+            self.send(control_message::Message::Heartbeat(Heartbeat {}))
+                .await?;
+        }
+        loop {
+            self.published.mark_unchanged();
+            if self.in_flight.is_none()
+                && let Some(target) = self.target()
+                && !self.serves.is(&target)
+            {
+                self.push(target).await?;
+                continue;
+            }
+            self.wait(false).await?;
+        }
+    }
+
+    fn target(&self) -> Option<Arc<Snapshot>> {
+        let something = !matches!(self.serves, Serves::Nothing);
+        let published = self.published.borrow();
+        published
+            .target(something, |root| self.session.has_refused(root))
+            .cloned()
+    }
+
+    /// Sends a whole set.
+    async fn push(&mut self, snapshot: Arc<Snapshot>) -> Result<(), End> {
+        self.nonce += 1;
+        let nonce = self.nonce;
+        let root_hash = snapshot.root_hash().0.to_vec();
+        let target = Target {
+            lineage: snapshot.lineage.to_string(),
+            revision: snapshot.revision,
+            root_hash: root_hash.clone(),
+        };
+        self.in_flight = Some(InFlight {
+            nonce,
+            snapshot: Arc::clone(&snapshot),
+        });
+        let mode = SyncMode::Snapshot.into();
+        self.send(control_message::Message::Begin(Begin {
+            nonce,
+            mode,
+            target: Some(target),
+        }))
+        .await?;
+        for chunk in chunks(&snapshot.resources) {
+            self.send(control_message::Message::Chunk(chunk)).await?;
+        }
+        self.send(control_message::Message::Commit(Commit { root_hash }))
+            .await
+    }
+
+    /// Sends a message, reading what comes in meanwhile.
+    async fn send(&mut self, body: control_message::Message) -> Result<(), End> {
+        while !self.wait(true).await? {}
+        let sent = self.outbound.try_send(Ok(message(body)));
+        sent.map_err(|_| End::Left)
+    }
+
+    /// Deals with the next thing that happens. With `room`, that may be that there
+    /// is room for a message (`true`).
+    async fn wait(&mut self, room: bool) -> Result<bool, End> {
+        enum Event {
+            Received(Option<Result<NodeMessage, Status>>),
+            Beat,
+            Changed,
+        }
+        let event = tokio::select! {
+            biased;
+            _ = &mut self.replaced => return Err(End::Replaced),
+            _ = self.shutdown.wait_for(|down| *down) => return Err(End::Shutdown),
+            received = self.inbound.next() => Event::Received(received),
+            permit = self.outbound.reserve(), if room => {
+                return permit.map(|_| true).map_err(|_| End::Left);
+            }
+            () = self.outbound.closed() => return Err(End::Left),
+            _ = self.heartbeat.tick() => Event::Beat,
+            changed = self.published.changed(), if !room => {
+                changed.map_err(|_| End::Shutdown)?;
+                Event::Changed
+            }
+        };
+        match event {
+            Event::Received(received) => self.receive(received)?,
+            Event::Beat => self.beat()?,
+            Event::Changed => {}
+        }
+        Ok(false)
+    }
+
+    fn beat(&self) -> Result<(), End> {
+        if self.heard.elapsed() > SILENCE {
+            return Err(End::Silent);
+        }
+        // A full channel is no reason to wait: something is on its way already.
+        let beat = control_message::Message::Heartbeat(Heartbeat {});
+        let _ = self.outbound.try_send(Ok(message(beat)));
+        Ok(())
+    }
+
+    fn receive(&mut self, received: Option<Result<NodeMessage, Status>>) -> Result<(), End> {
+        let received = received.ok_or(End::Left)?.map_err(End::Broken)?;
+        self.heard = Instant::now();
+        self.session.heard();
+        match received.message {
+            Some(node_message::Message::Ack(ack)) => self.acked(ack),
+            Some(node_message::Message::Nack(nack)) => {
+                self.nacked(nack);
+                Ok(())
+            }
+            Some(node_message::Message::Heartbeat(_)) => Ok(()),
+            Some(node_message::Message::Hello(_)) => {
+                Err(End::Protocol("a second hello on one stream".to_owned()))
+            }
+            None => Err(End::Protocol(
+                "a message of a kind that is not known here".to_owned(),
+            )),
+        }
+    }
+
+    fn acked(&mut self, ack: Ack) -> Result<(), End> {
+        let Some(InFlight { snapshot, .. }) = self.in_flight.take_if(|f| f.nonce == ack.nonce)
+        else {
+            return Err(End::Protocol(format!(
+                "an ack of nonce {}, which is not in flight",
+                ack.nonce
+            )));
+        };
+        let root_hash = snapshot.root_hash();
+        if ack.revision != snapshot.revision || ack.root_hash != root_hash.0 {
+            return Err(End::Protocol(format!(
+                "an ack of revision {} with a root hash that revision {} does not have",
+                ack.revision, snapshot.revision
+            )));
+        }
+        for problem in &ack.degraded {
+            tracing::warn!(
+                node = self.session.node_id(), revision = ack.revision, path = problem.path,
+                key = ?problem.key, reason = problem.message, "degraded on a node"
+            );
+        }
+        self.serves = Serves::Ours {
+            revision: snapshot.revision,
+            root_hash,
+        };
+        // Publish first: who sees the node synced also finds the revision acked.
+        self.publisher.acked(&snapshot);
+        self.session.acked(&snapshot, ack.apply_us, ack.degraded);
+        Ok(())
+    }
+
+    fn nacked(&mut self, nack: Nack) {
+        let Some(InFlight { snapshot, .. }) = self.in_flight.take_if(|f| f.nonce == nack.nonce)
+        else {
+            tracing::warn!(
+                node = self.session.node_id(),
+                nonce = nack.nonce,
+                "a nack of what is not in flight"
+            );
+            return;
+        };
+        let first = nack.errors.first();
+        tracing::warn!(
+            node = self.session.node_id(),
+            revision = snapshot.revision,
+            problems = nack.errors.len(),
+            first = first.map_or("", |problem| &problem.message),
+            "a node refused a revision"
+        );
+        self.session.nacked(&snapshot, nack.errors);
+        self.publisher.refused(snapshot.revision);
+    }
+}
+
+/// A set in chunks of at most [`CHUNK`] bytes; a larger resource has its own.
+fn chunks(resources: &Valid) -> impl Iterator<Item = Chunk> {
+    let mut rest = resources.iter().peekable();
+    std::iter::from_fn(move || {
+        let mut chunk = Chunk::default();
+        let mut size = 0;
+        while let Some((key, entry)) = rest.peek() {
+            let resource = EncodedResource {
+                key: Some(key.to_wire()),
+                body: entry.body().to_vec(),
+            };
+            size += resource.encoded_len() + 8;
+            if size > CHUNK && !chunk.resources.is_empty() {
+                break;
+            }
+            chunk.resources.push(resource);
+            rest.next();
+        }
+        (!chunk.resources.is_empty()).then_some(chunk)
+    })
+}

@@ -1,0 +1,274 @@
+//! The stream to the data planes.
+
+use fleet_proto::v1::{Heartbeat, NodeState};
+use tonic::Code;
+
+use super::*;
+
+fn state(nodes: &NodesResponse, id: &str) -> NodeState {
+    nodes
+        .nodes
+        .iter()
+        .find(|n| n.node_id == id)
+        .map_or(NodeState::Unspecified, Node::state)
+}
+
+#[tokio::test]
+async fn an_apply_reaches_a_node_and_its_ack_shows() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a"), gateway("g", &["a"])]).await;
+    let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
+    let mut node = plane
+        .connect(Hello {
+            labels: labels.clone(),
+            ..hello("n1")
+        })
+        .await;
+    let set = node.set().await;
+    assert_eq!((set.revision(), set.names()), (1, vec!["a", "g"]));
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Pending).await;
+    assert_eq!(
+        (nodes.revision, &super::node(&nodes, "n1").labels),
+        (1, &labels)
+    );
+    node.ack(&set).await;
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    assert_eq!((nodes.nodes[0].revision, nodes.nodes[0].apply_us), (1, 42));
+
+    plane.apply(vec![backend("b")]).await;
+    let set = node.set().await;
+    assert_eq!(
+        (set.revision(), set.begin.nonce, set.names()),
+        (2, 2, vec!["a", "b", "g"])
+    );
+    node.ack(&set).await;
+    plane
+        .until(|n| state(n, "n1") == NodeState::Synced && n.nodes[0].revision == 2)
+        .await;
+    drop(node);
+    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+}
+
+#[tokio::test]
+async fn a_fresh_control_plane_sends_the_empty_revision_0() {
+    let plane = Plane::start().await;
+    let mut node = plane.connect(hello("n1")).await;
+    let set = node.set().await;
+    assert_eq!((set.revision(), set.resources.len()), (0, 0));
+    node.ack(&set).await;
+    plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+}
+
+#[tokio::test]
+async fn while_a_set_is_in_flight_only_the_latest_revision_follows() {
+    let plane = Plane::start().await;
+    let mut node = plane.connect(hello("n1")).await;
+    let set = node.set().await;
+    for n in 0..5 {
+        plane.apply(vec![backend(&format!("b{n}"))]).await;
+    }
+    node.ack(&set).await;
+    let set = node.set().await;
+    assert_eq!((set.revision(), set.begin.nonce), (5, 2));
+}
+
+#[tokio::test]
+async fn a_node_that_reconnects_unchanged_is_sent_nothing() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let mut node = plane.connect(hello("n1")).await;
+    let set = node.set().await;
+    node.ack(&set).await;
+    drop(node);
+    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+    let mut node = plane.connect(hello_serving("n1", &set)).await;
+    assert!(matches!(
+        node.next().await.unwrap(),
+        FromControl::Heartbeat(_)
+    ));
+    plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    plane.apply(vec![backend("b")]).await;
+    assert_eq!(node.set().await.revision(), 2);
+}
+
+#[tokio::test]
+async fn a_node_of_another_store_gets_everything() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let first = plane.connect(hello("n1")).await.set().await;
+    let other = Hello {
+        lineage: "another".to_owned(),
+        ..hello_serving("n2", &first)
+    };
+    let mut node = plane.connect(other).await;
+    assert_eq!(node.set().await.revision(), 1);
+    let nodes = plane.until(|n| state(n, "n2") == NodeState::Pending).await;
+    assert_eq!(super::node(&nodes, "n2").revision, 0);
+}
+
+#[tokio::test]
+async fn a_refused_revision_is_not_sent_again_to_the_same_boot() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let mut node = plane.connect(hello("n1")).await;
+    let good = node.set().await;
+    node.ack(&good).await;
+    plane.apply(vec![backend("b")]).await;
+    let bad = node.set().await;
+    node.nack(&bad, "cannot be served").await;
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    let shown = super::node(&nodes, "n1");
+    assert_eq!((shown.revision, shown.nacked_revision), (1, 2));
+    assert_eq!(shown.errors[0].message, "cannot be served");
+
+    // The same boot comes back: the next thing it gets is a newer revision.
+    drop(node);
+    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+    let mut node = plane.connect(hello_serving("n1", &good)).await;
+    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    plane.apply(vec![backend("c")]).await;
+    let set = node.set().await;
+    assert_eq!(set.revision(), 3);
+    node.ack(&set).await;
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    assert_eq!(
+        (nodes.nodes[0].nacked_revision, nodes.nodes[0].errors.len()),
+        (0, 0)
+    );
+
+    // Another boot or version may take what the first one refused.
+    plane.apply(vec![backend("d")]).await;
+    let bad = node.set().await;
+    node.nack(&bad, "no").await;
+    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    let newer = Hello {
+        version: "0.2.0".to_owned(),
+        ..hello_serving("n1", &set)
+    };
+    assert_eq!(plane.connect(newer).await.set().await.revision(), 4);
+}
+
+#[tokio::test]
+async fn a_node_with_nothing_gets_the_newest_acked_revision_while_the_newest_is_only_refused() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let mut first = plane.connect(hello("n1")).await;
+    let good = first.set().await;
+    first.ack(&good).await;
+    plane.apply(vec![backend("b")]).await;
+    let bad = first.set().await;
+    first.nack(&bad, "no").await;
+    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+
+    let mut second = plane.connect(hello("n2")).await;
+    let fallback = second.set().await;
+    assert_eq!(fallback.revision(), 1);
+    second.ack(&fallback).await;
+    // Now it serves something: it may try the newest, and proves it good.
+    let newest = second.set().await;
+    assert_eq!(newest.revision(), 2);
+    second.ack(&newest).await;
+    plane.until(|n| state(n, "n2") == NodeState::Synced).await;
+    assert_eq!(plane.connect(hello("n3")).await.set().await.revision(), 2);
+}
+
+#[tokio::test]
+async fn degraded_resources_of_a_node_are_shown() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let mut node = plane.connect(hello("n1")).await;
+    let set = node.set().await;
+    let problem = Problem {
+        key: Some(wire_key(Kind::Backend, "a")),
+        path: "http.url".to_owned(),
+        message: "TOKEN is not set".to_owned(),
+    };
+    node.ack_degraded(&set, vec![problem.clone()]).await;
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    assert_eq!(nodes.nodes[0].degraded, [problem]);
+}
+
+#[tokio::test]
+async fn the_newer_of_two_streams_with_one_node_id_stays() {
+    let plane = Plane::start().await;
+    let mut old = plane.connect(hello("n1")).await;
+    old.set().await;
+    let mut new = plane
+        .connect(Hello {
+            boot_id: "boot-2".to_owned(),
+            ..hello("n1")
+        })
+        .await;
+    let set = new.set().await;
+    assert!(matches!(old.next().await.unwrap(), FromControl::GoAway(_)));
+    assert!(old.inbound.message().await.unwrap().is_none(), "closed");
+    new.ack(&set).await;
+    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    assert_eq!(
+        (nodes.nodes.len(), nodes.nodes[0].boot_id.as_str()),
+        (1, "boot-2")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_protocol_is_ended_with_the_reason() {
+    let plane = Plane::start().await;
+    let refused = async |hello: Hello, then: Option<FromNode>| {
+        let mut node = plane.connect(hello).await;
+        if let Some(message) = then {
+            node.set().await;
+            node.say(message).await;
+        }
+        let status = node.next().await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        status.message().to_owned()
+    };
+    assert!(refused(Hello::default(), None).await.contains("node_id"));
+    let ack = FromNode::Ack(Ack {
+        nonce: 7,
+        ..Default::default()
+    });
+    assert!(refused(hello("n1"), Some(ack)).await.contains("nonce 7"));
+    let ack = FromNode::Ack(Ack {
+        nonce: 1,
+        revision: 0,
+        ..Default::default()
+    });
+    assert!(refused(hello("n1"), Some(ack)).await.contains("root hash"));
+    let again = FromNode::Hello(hello("n1"));
+    assert!(
+        refused(hello("n1"), Some(again))
+            .await
+            .contains("second hello")
+    );
+
+    let mut client = FleetSyncClient::with_interceptor(plane.channel().await, bearer(&plane.node));
+    let first = NodeMessage {
+        message: Some(FromNode::Heartbeat(Heartbeat {})),
+    };
+    let mut stream = client
+        .sync(tokio_stream::iter([first]))
+        .await
+        .unwrap()
+        .into_inner();
+    let status = stream.message().await.unwrap_err();
+    assert!(status.message().contains("must be a hello"), "{status}");
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_nodes_and_watchers_away() {
+    let plane = Plane::start().await;
+    let mut node = plane.connect(hello("n1")).await;
+    node.set().await;
+    let mut watch = plane
+        .client()
+        .await
+        .watch_nodes(NodesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    watch.message().await.unwrap().unwrap();
+    plane.running.shutdown().await;
+    assert!(matches!(node.next().await.unwrap(), FromControl::GoAway(_)));
+    while let Ok(Some(_)) = watch.message().await {}
+}
