@@ -1,0 +1,123 @@
+//! [`Backend`]: one MCP server as the table holds it, and the only builder of
+//! its stack.
+
+pub mod timeout;
+
+use std::{sync::Arc, time::Duration};
+
+use fleet_proto::{hash::Hash, key::Key};
+use tower::{Layer, Service, util::BoxCloneSyncService};
+
+use crate::{
+    call::{Call, Reply, WorkerId},
+    catalog::Catalog,
+    error::CallError,
+    telemetry::BackendMetrics,
+    upstream::Upstream,
+};
+use timeout::TimeoutLayer;
+
+/// The call path of one backend, boxed once.
+pub type Stack = BoxCloneSyncService<Call, Reply, CallError>;
+
+/// One MCP server. It lives on across tables as long as its runtime fields and
+/// their resolved values stay the same: connections, processes, catalogue and
+/// counters with it.
+pub struct Backend {
+    /// Its key.
+    pub key: Key,
+    /// Never used twice in a process.
+    pub serial: u64,
+    /// Hash of its runtime fields and resolved values.
+    pub fingerprint: Hash,
+    /// Longest silence of a call.
+    pub timeout: Duration,
+    /// The transport.
+    pub upstream: Upstream,
+    /// What it offers.
+    pub catalog: Catalog,
+    /// Its counters.
+    pub metrics: Arc<BackendMetrics>,
+    stack: Stack,
+}
+
+/// What a backend is made of.
+pub struct Parts {
+    /// Its key.
+    pub key: Key,
+    /// Never used twice in a process.
+    pub serial: u64,
+    /// Hash of its runtime fields and resolved values.
+    pub fingerprint: Hash,
+    /// Longest silence of a call.
+    pub timeout: Duration,
+    /// Longest call.
+    pub max_duration: Duration,
+    /// The transport.
+    pub upstream: Upstream,
+    /// What it offers, as far as a predecessor knew.
+    pub catalog: Catalog,
+    /// Its counters.
+    pub metrics: Arc<BackendMetrics>,
+}
+
+impl Backend {
+    /// Puts a backend together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let stack = stack(&parts);
+        let Parts {
+            key,
+            serial,
+            fingerprint,
+            timeout,
+            upstream,
+            catalog,
+            metrics,
+            ..
+        } = parts;
+        Self {
+            key,
+            serial,
+            fingerprint,
+            timeout,
+            upstream,
+            catalog,
+            metrics,
+            stack,
+        }
+    }
+
+    /// Its name, the prefix of what it exposes.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.key.name
+    }
+
+    /// Ends what is open upstream, once no table and no call uses the backend
+    /// any more.
+    pub async fn retire(self: Arc<Self>, worker: WorkerId) {
+        const LOOK: Duration = Duration::from_millis(200);
+        while Arc::strong_count(&self) > 1 {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.upstream.close(worker).await;
+    }
+
+    /// Sends a call down its stack.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        // The services are always ready: waiting, where there is any, is part of the call.
+        self.stack.clone().call(call).await
+    }
+}
+
+/// The stack, outer to inner.
+fn stack(parts: &Parts) -> Stack {
+    let timeout = TimeoutLayer::new(parts.key.name.clone(), parts.timeout, parts.max_duration);
+    let service = parts.upstream.clone();
+    let service = timeout.layer(service);
+    BoxCloneSyncService::new(service)
+}

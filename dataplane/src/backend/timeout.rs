@@ -1,0 +1,130 @@
+//! [`Timeout`]: bounds the silence of a call and its whole length.
+//!
+//! Each message of the backend ends a silence, so that a long call which
+//! reports progress lives on; `max_duration` bounds it all the same.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use tokio::time::{Instant, timeout_at};
+use tower::{Layer, Service};
+
+use crate::{
+    call::{Call, Messages, Method, Reply},
+    error::CallError,
+};
+
+/// Makes [`Timeout`]s.
+#[derive(Clone)]
+pub struct TimeoutLayer(Arc<Limits>);
+
+struct Limits {
+    backend: String,
+    silence: Duration,
+    total: Duration,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Timeout<S> {
+    inner: S,
+    limits: Arc<Limits>,
+}
+
+impl TimeoutLayer {
+    /// Bounds for the backend of this name.
+    #[must_use]
+    pub fn new(backend: String, silence: Duration, total: Duration) -> Self {
+        Self(Arc::new(Limits {
+            backend,
+            silence,
+            total,
+        }))
+    }
+}
+
+impl<S> Layer<S> for TimeoutLayer {
+    type Service = Timeout<S>;
+
+    fn layer(&self, inner: S) -> Timeout<S> {
+        Timeout {
+            inner,
+            limits: self.0.clone(),
+        }
+    }
+}
+
+impl Limits {
+    /// The sooner of the two ends, and which it is.
+    fn next(&self, last: Instant) -> (Instant, CallError) {
+        let silence = Instant::now() + self.silence;
+        let backend = self.backend.clone();
+        if silence <= last {
+            (
+                silence,
+                CallError::Timeout {
+                    backend,
+                    after: self.silence,
+                },
+            )
+        } else {
+            (
+                last,
+                CallError::Deadline {
+                    backend,
+                    after: self.total,
+                },
+            )
+        }
+    }
+}
+
+impl<S> Service<Call> for Timeout<S>
+where
+    S: Service<Call, Response = Reply, Error = CallError>,
+    S::Future: Send + 'static,
+{
+    type Response = Reply;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<Reply, CallError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        // A subscription is silent by nature and ends when the client leaves.
+        let unbounded = call.method == Method::Listen;
+        let limits = self.limits.clone();
+        let answer = self.inner.call(call);
+        Box::pin(async move {
+            let last = Instant::now() + limits.total;
+            let (until, error) = limits.next(last);
+            match timeout_at(until, answer).await {
+                Err(_) => Err(error),
+                Ok(Ok(Reply::Stream(messages))) if !unbounded => {
+                    Ok(Reply::Stream(bounded(messages, limits, last)))
+                }
+                Ok(reply) => reply,
+            }
+        })
+    }
+}
+
+fn bounded(messages: Messages, limits: Arc<Limits>, last: Instant) -> Messages {
+    Box::pin(stream::unfold(Some(messages), move |messages| {
+        let limits = limits.clone();
+        async move {
+            let mut messages = messages?;
+            let (until, error) = limits.next(last);
+            match timeout_at(until, messages.next()).await {
+                Ok(message) => Some((message?, Some(messages))),
+                Err(_) => Some((Err(error), None)),
+            }
+        }
+    }))
+}

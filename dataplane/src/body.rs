@@ -1,0 +1,86 @@
+//! [`Body`]: bodies of responses to clients.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body::{Frame, SizeHint};
+
+use crate::codec::sse;
+
+/// Messages to be sent as events.
+pub type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// Body of a response to a client.
+pub struct Body(Kind);
+
+enum Kind {
+    Empty,
+    Whole(Bytes),
+    Events(Events),
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub const fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(bytes))
+    }
+
+    /// An event stream of messages.
+    #[must_use]
+    pub fn events(messages: Events) -> Self {
+        Self(Kind::Events(messages))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Events(messages) => match ready!(messages.as_mut().poll_next(cx)) {
+                None => {
+                    self.0 = Kind::Empty;
+                    Poll::Ready(None)
+                }
+                Some(message) => {
+                    let mut out = BytesMut::with_capacity(message.len() + 32);
+                    sse::encode(&message, &mut out);
+                    Poll::Ready(Some(Ok(Frame::data(out.freeze()))))
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Events(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Discovery: one task per backend asks it what it offers, at the start and
+//! whenever somebody wants to know anew. It lives on the background runtime and
+//! ends with its backend.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{About, Item, Lists, params};
+use crate::{
+    auth::Auth,
+    backend::Backend,
+    call::{Call, Method, ProtocolVersion, Reply, WorkerId},
+    envelope::{self, Span},
+    error::CallError,
+    node::Node,
+    upstream::message::{CLIENT_INFO, modern_meta},
+};
+
+/// Pages of one list that are followed.
+const PAGES: usize = 1_000;
+/// Entries of one list that are kept.
+const ENTRIES: usize = 100_000;
+/// Longest time for all lists of a backend.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Waits between attempts at a backend that fails.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Starts the task.
+pub fn start(node: &Arc<Node>, backend: &Arc<Backend>) {
+    node.background
+        .spawn(run(Arc::downgrade(node), Arc::downgrade(backend)));
+}
+
+async fn run(node: Weak<Node>, backend: Weak<Backend>) {
+    let mut pause = BACKOFF.0;
+    loop {
+        // The task holds its backend only while it asks: a removed one can go.
+        let wanted = {
+            let (Some(node), Some(backend)) = (node.upgrade(), backend.upgrade()) else {
+                return;
+            };
+            let Ok(_permit) = node.discoveries.acquire().await else {
+                return;
+            };
+            if renew(&backend, node.background_worker()).await {
+                pause = BACKOFF.0;
+            } else {
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+            backend.catalog.wanted.clone()
+        };
+        if pause == BACKOFF.0 {
+            wanted.notified().await;
+        } else {
+            // What is gone wakes the task, too.
+            let _ = tokio::time::timeout(pause / 2, wanted.notified()).await;
+        }
+    }
+}
+
+/// Asks once. Returns whether the backend has told.
+async fn renew(backend: &Backend, worker: WorkerId) -> bool {
+    let answer = tokio::time::timeout(PATIENCE.min(backend.timeout), ask(backend, worker)).await;
+    let error = match answer {
+        Ok(Ok((about, lists))) => {
+            tracing::debug!(
+                backend = backend.name(),
+                tools = lists.tools.len(),
+                "catalogue renewed"
+            );
+            backend.catalog.told(about, lists);
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!(
+            "backend {} did not list what it offers in time",
+            backend.name()
+        ),
+    };
+    tracing::warn!(backend = backend.name(), error, "catalogue not renewed");
+    backend.catalog.failed(error);
+    false
+}
+
+#[derive(Deserialize)]
+struct Greeted<'a> {
+    #[serde(borrow)]
+    capabilities: Option<&'a RawValue>,
+    instructions: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Offers<'a> {
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    prompts: Option<&'a RawValue>,
+    resources: Option<&'a RawValue>,
+}
+
+async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), CallError> {
+    let greeting = backend.upstream.greet(worker).await?;
+    let greeted: Greeted<'_> = serde_json::from_slice(&greeting.result)
+        .map_err(|e| bad(backend, format!("its greeting cannot be read: {e}")))?;
+    let offers = greeted
+        .capabilities
+        .and_then(|c| serde_json::from_str::<Offers<'_>>(c.get()).ok());
+    let offers = offers.unwrap_or_default();
+    let mut lists = Lists {
+        public: true,
+        ..Lists::default()
+    };
+    if offers.tools.is_some() {
+        lists.tools = list(backend, worker, &TOOLS).await?.noted_in(&mut lists);
+        lists.params = mirrored(&lists.tools);
+    }
+    if offers.prompts.is_some() {
+        lists.prompts = list(backend, worker, &PROMPTS).await?.noted_in(&mut lists);
+    }
+    if offers.resources.is_some() {
+        lists.resources = list(backend, worker, &RESOURCES)
+            .await?
+            .noted_in(&mut lists);
+        // Servers that offer resources need not know templates.
+        lists.templates = match list(backend, worker, &TEMPLATES).await {
+            Ok(listed) => listed.noted_in(&mut lists),
+            Err(CallError::Refused { .. }) => Vec::new(),
+            Err(other) => return Err(other),
+        };
+    }
+    let about = About {
+        era: Some(greeting.era),
+        capabilities: greeted.capabilities.map(ToOwned::to_owned),
+        instructions: greeted.instructions,
+    };
+    Ok((about, lists))
+}
+
+/// One of the lists.
+struct Kind {
+    method: &'static str,
+    /// Member of the result.
+    member: &'static str,
+    /// Member that identifies an entry.
+    id: &'static str,
+}
+
+const TOOLS: Kind = Kind {
+    method: "tools/list",
+    member: "tools",
+    id: "name",
+};
+const PROMPTS: Kind = Kind {
+    method: "prompts/list",
+    member: "prompts",
+    id: "name",
+};
+const RESOURCES: Kind = Kind {
+    method: "resources/list",
+    member: "resources",
+    id: "uri",
+};
+const TEMPLATES: Kind = Kind {
+    method: "resources/templates/list",
+    member: "resourceTemplates",
+    id: "uriTemplate",
+};
+
+/// A list with the hints of its pages.
+struct Listed {
+    items: Vec<Item>,
+    ttl: Option<Duration>,
+    public: bool,
+}
+
+impl Listed {
+    /// The entries; the least hints go to the whole.
+    fn noted_in(self, lists: &mut Lists) -> Vec<Item> {
+        lists.public &= self.public;
+        lists.ttl = match (lists.ttl, self.ttl) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.items
+    }
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(rename = "nextCursor")]
+    next: Option<String>,
+    #[serde(rename = "ttlMs")]
+    ttl_ms: Option<u64>,
+    #[serde(rename = "cacheScope", borrow)]
+    scope: Option<std::borrow::Cow<'a, str>>,
+}
+
+/// Follows a list to its last page.
+async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
+    let mut listed = Listed {
+        items: Vec::new(),
+        ttl: None,
+        public: true,
+    };
+    let mut cursor: Option<String> = None;
+    for _ in 0..PAGES {
+        let result = fetch(backend, worker, kind.method, cursor.as_deref()).await?;
+        let page: Page<'_> = serde_json::from_slice(&result)
+            .map_err(|e| bad(backend, format!("its {} cannot be read: {e}", kind.method)))?;
+        listed.public &= page.scope.as_deref() == Some("public");
+        if let Some(ttl) = page.ttl_ms.map(Duration::from_millis) {
+            listed.ttl = Some(listed.ttl.map_or(ttl, |least| least.min(ttl)));
+        }
+        entries(backend, kind, &result, &mut listed.items)?;
+        // A cursor that comes again would lead in a circle.
+        if page.next.is_none() || page.next == cursor || listed.items.len() >= ENTRIES {
+            break;
+        }
+        cursor = page.next;
+    }
+    Ok(listed)
+}
+
+/// One page: the result object.
+async fn fetch(
+    backend: &Backend,
+    worker: WorkerId,
+    method: &str,
+    cursor: Option<&str>,
+) -> Result<Bytes, CallError> {
+    let cursor = cursor.map_or_else(String::new, |c| {
+        format!(
+            r#""cursor":{},"#,
+            String::from_utf8_lossy(&envelope::quote(c))
+        )
+    });
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"{method}","params":{{{cursor}"_meta":{{{}}}}}}}"#,
+        modern_meta(CLIENT_INFO)
+    );
+    let body = Bytes::from(body);
+    let message = envelope::scan(&body).map_err(|e| bad(backend, e.to_string()))?;
+    let call = Call {
+        worker,
+        version: ProtocolVersion::V2026_07_28,
+        method: Method::parse(method.as_bytes()),
+        body,
+        message,
+        target: None,
+        param_headers: Vec::new(),
+        principal: Auth::anonymous(),
+        session: None,
+        table: Arc::default(),
+    };
+    let answer = match backend.call(call).await? {
+        Reply::Whole(answer) => answer.body,
+        Reply::Stream(mut messages) => {
+            let mut last = Bytes::new();
+            while let Some(message) = messages.next().await {
+                last = message?;
+            }
+            last
+        }
+    };
+    let message = envelope::scan(&answer).map_err(|e| bad(backend, e.to_string()))?;
+    match (message.kind, message.result) {
+        (envelope::Kind::Response, Some(result)) => Ok(answer.slice(result.range())),
+        _ => {
+            let said = message.error.map_or_else(String::new, |e| {
+                String::from_utf8_lossy(e.of(&answer)).into_owned()
+            });
+            Err(CallError::refused(
+                0,
+                format!("backend {} refused {method}: {said}", backend.name()),
+            ))
+        }
+    }
+}
+
+/// The entries of a page. One without a name, or with two, is left out; the others stay.
+fn entries(
+    backend: &Backend,
+    kind: &Kind,
+    result: &Bytes,
+    items: &mut Vec<Item>,
+) -> Result<(), CallError> {
+    let broken =
+        |e: envelope::ScanError| bad(backend, format!("its {} cannot be read: {e}", kind.method));
+    let mut array = None;
+    for member in envelope::members(result, all(result)) {
+        let (key, value) = member.map_err(broken)?;
+        if key == kind.member {
+            array = Some(value);
+        }
+    }
+    let array = array.ok_or_else(|| {
+        bad(
+            backend,
+            format!("its {} has no {}", kind.method, kind.member),
+        )
+    })?;
+    for element in envelope::elements(result, array) {
+        let json = result.slice(element.map_err(broken)?.range());
+        match item(kind, &json) {
+            Some(item) => items.push(item),
+            None => {
+                tracing::warn!(
+                    backend = backend.name(),
+                    list = kind.method,
+                    "left out an entry without a name"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn item(kind: &Kind, json: &Bytes) -> Option<Item> {
+    let (mut id, mut name) = (None, None);
+    for member in envelope::members(json, all(json)) {
+        let (key, value) = member.ok()?;
+        if key == kind.id {
+            if id.is_some() {
+                return None;
+            }
+            id = Some(envelope::string_value(json, value)?.into_owned());
+        }
+        if key == "name" {
+            envelope::string_value(json, value)?;
+            name = Some(value);
+        }
+    }
+    Some(Item {
+        id: id?,
+        json: json.clone(),
+        name: name?,
+    })
+}
+
+fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
+    // Most schemas have none: the text tells faster than a parse.
+    let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
+    tools
+        .iter()
+        .filter(marked)
+        .filter_map(|item| {
+            let tool: serde_json::Value = serde_json::from_slice(&item.json).ok()?;
+            let found = params::of_schema(tool.get("inputSchema")?);
+            (!found.is_empty()).then(|| (item.id.clone(), found))
+        })
+        .collect()
+}
+
+fn all(text: &Bytes) -> Span {
+    Span {
+        start: 0,
+        end: text.len() as u32,
+    }
+}
+
+fn bad(backend: &Backend, reason: String) -> CallError {
+    CallError::BadAnswer {
+        backend: backend.name().to_owned(),
+        reason,
+    }
+}

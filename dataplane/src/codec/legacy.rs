@@ -1,0 +1,258 @@
+//! Clients of the `initialize` era, 2025-03-26 to 2025-11-25: sessions, and
+//! batches in the first of these revisions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::{Inbound, empty, json, respond, unreadable, unsupported};
+use crate::{
+    body::Body,
+    call::{Call, Era, Method, ProtocolVersion, Reply},
+    envelope::{self, Kind, Message, ScanError},
+    error::{CallError, INVALID_PARAMS, INVALID_REQUEST, error_message, result_message},
+    listen::Refusal,
+    session::Session,
+    stack,
+    upstream::http::{
+        end_in_background,
+        headers::{PROTOCOL_VERSION, SESSION_ID},
+    },
+};
+
+/// Messages in a batch.
+const BATCH: usize = 100;
+
+/// Answers a POST of the legacy era.
+pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) -> Response<Body> {
+    if let Ok(message) = &scanned
+        && message.kind == Kind::Request
+        && message
+            .method
+            .is_some_and(|m| m.of(&inbound.body) == b"initialize")
+    {
+        return initialize(&inbound, message).await;
+    }
+    let session = match session(&inbound.headers, &inbound) {
+        Ok(session) => session,
+        Err(refusal) => return *refusal,
+    };
+    match scanned {
+        Ok(message) => one(inbound, session, message).await,
+        Err(ScanError::Batch) if session.version == ProtocolVersion::V2025_03_26 => {
+            batch(inbound, session).await
+        }
+        Err(error) => {
+            let (id, error) = unreadable(&error, &inbound.body);
+            json(
+                StatusCode::BAD_REQUEST,
+                error.to_message(id.as_deref().unwrap_or(b"null")),
+            )
+        }
+    }
+}
+
+/// Ends a session (DELETE).
+pub fn delete(inbound: &Inbound) -> Response<Body> {
+    match session(&inbound.headers, inbound) {
+        Err(refusal) => *refusal,
+        Ok(session) => {
+            if let Some(id) = session_id(&inbound.headers) {
+                inbound.node.sessions.end(id, &session);
+            }
+            for live in session.upstreams().iter().filter_map(|slot| slot.take()) {
+                end_in_background(inbound.worker, live);
+            }
+            empty(StatusCode::NO_CONTENT)
+        }
+    }
+}
+
+async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Response<Body> {
+    if message.kind != Kind::Request {
+        return empty(StatusCode::ACCEPTED);
+    }
+    let id = message
+        .id
+        .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
+    let call = call(&inbound, session, inbound.body.clone(), message);
+    let reply = stack::answer(&inbound.node, &inbound.gateway, call).await;
+    respond(reply, id, Era::Legacy)
+}
+
+/// The requests of a batch run side by side; the responses are one array
+/// (JSON-RPC 2.0, section 6). Notifications on the way are not kept.
+async fn batch(inbound: Inbound, session: Arc<Session>) -> Response<Body> {
+    let spans = match envelope::scan_batch(&inbound.body) {
+        Ok(spans) if spans.is_empty() || spans.len() > BATCH => {
+            let what = format!("a batch has 1 to {BATCH} messages");
+            return json(
+                StatusCode::BAD_REQUEST,
+                error_message(b"null", INVALID_REQUEST, &what, None),
+            );
+        }
+        Ok(spans) => spans,
+        Err(error) => {
+            let (_, error) = unreadable(&error, &inbound.body);
+            return json(StatusCode::BAD_REQUEST, error.to_message(b"null"));
+        }
+    };
+    let answers = spans.into_iter().map(|span| {
+        let body = inbound.body.slice(span.range());
+        let (inbound, session) = (&inbound, session.clone());
+        async move { element(inbound, session, body).await }
+    });
+    let answers: Vec<Bytes> = future::join_all(answers)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    if answers.is_empty() {
+        return empty(StatusCode::ACCEPTED);
+    }
+    let mut out = vec![b'['];
+    for (place, answer) in answers.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(answer);
+    }
+    out.push(b']');
+    json(StatusCode::OK, out.into())
+}
+
+async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Option<Bytes> {
+    let message = match envelope::scan(&body) {
+        Ok(message) if message.kind == Kind::Request => message,
+        Ok(_) => return None,
+        Err(error) => {
+            let (id, error) = unreadable(&error, &body);
+            return Some(error.to_message(id.as_deref().unwrap_or(b"null")));
+        }
+    };
+    let id = message
+        .id
+        .map_or_else(Bytes::new, |span| body.slice(span.range()));
+    let call = call(inbound, session, body, message);
+    Some(
+        match stack::answer(&inbound.node, &inbound.gateway, call).await {
+            Ok(Reply::Whole(answer)) => answer.body,
+            Ok(Reply::Stream(mut messages)) => {
+                let mut last = Bytes::new();
+                while let Some(message) = messages.next().await {
+                    last = message.unwrap_or_else(|error| error.to_message(&id));
+                }
+                last
+            }
+            Err(error) => error.to_message(&id),
+        },
+    )
+}
+
+fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message) -> Call {
+    Call {
+        worker: inbound.worker,
+        version: session.version,
+        method: message
+            .method
+            .map_or(Method::Other, |span| Method::parse(span.of(&body))),
+        body,
+        message,
+        target: None,
+        param_headers: Vec::new(),
+        principal: inbound.principal.clone(),
+        session: Some(session),
+        table: inbound.table.clone(),
+    }
+}
+
+/// Opens a session. A version that is not spoken here is answered with the one
+/// nearest to it that is (2025-11-25, Lifecycle: Version Negotiation).
+async fn initialize(inbound: &Inbound, message: &Message) -> Response<Body> {
+    let body = &inbound.body;
+    let id = message.id.map_or(&b"null"[..], |span| span.of(body));
+    let wanted = message
+        .init_protocol_version
+        .and_then(|span| envelope::string_value(body, span));
+    let Some(wanted) = wanted else {
+        let what = "params.protocolVersion is missing or not a string";
+        return json(
+            StatusCode::OK,
+            error_message(id, INVALID_PARAMS, what, None),
+        );
+    };
+    let version = match ProtocolVersion::parse(&wanted) {
+        Some(version) if version.era() == Era::Legacy => version,
+        None if *wanted == *"2024-11-05" => ProtocolVersion::V2025_03_26,
+        _ => ProtocolVersion::NEWEST_LEGACY,
+    };
+    let of = |span: Option<envelope::Span>, other: &'static [u8]| {
+        span.map_or(other, |s| s.of(body)).to_vec()
+    };
+    let session = inbound.node.sessions.create(
+        &inbound.gateway.id,
+        &inbound.principal.id,
+        version,
+        &of(
+            message.init_client_info,
+            br#"{"name":"unknown","version":""}"#,
+        ),
+        &of(message.init_capabilities, b"{}"),
+    );
+    let session = session.and_then(|id| HeaderValue::from_str(&id).map_err(std::io::Error::other));
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            tracing::error!(%error, "no session could be opened");
+            let error = CallError::refused(-32_603, "no session could be opened");
+            return json(StatusCode::OK, error.to_message(id));
+        }
+    };
+    let result = stack::initialize(&inbound.gateway, version).await;
+    let mut response = json(StatusCode::OK, result_message(id, &result));
+    response.headers_mut().insert(SESSION_ID, session);
+    response
+}
+
+fn session_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SESSION_ID)?.to_str().ok()
+}
+
+/// The session that a request belongs to, or what is wrong with it: 400 where
+/// there is none, 404 where it is unknown, so that the client opens another
+/// (2025-11-25, Transports: Session Management).
+fn session(headers: &HeaderMap, inbound: &Inbound) -> Result<Arc<Session>, Refusal> {
+    let refuse = |status, error: CallError| Err(Box::new(json(status, error.to_message(b"null"))));
+    if let Some(version) = headers.get(PROTOCOL_VERSION) {
+        let version = version.to_str().unwrap_or("?");
+        if ProtocolVersion::parse(version).is_none() {
+            return refuse(StatusCode::BAD_REQUEST, unsupported(version));
+        }
+    }
+    if !headers.contains_key(SESSION_ID) {
+        let what = "header Mcp-Session-Id is missing: open a session with `initialize`, \
+                    or send a 2026-07-28 request with MCP-Protocol-Version and _meta";
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            CallError::refused(INVALID_REQUEST, what),
+        );
+    }
+    let found = session_id(headers).and_then(|id| {
+        inbound
+            .node
+            .sessions
+            .find(id, &inbound.gateway.id, &inbound.principal.id)
+    });
+    match found {
+        Some(session) => Ok(session),
+        None => {
+            let what = "session not found: it has ended or expired, open another with `initialize`";
+            refuse(
+                StatusCode::NOT_FOUND,
+                CallError::refused(INVALID_REQUEST, what),
+            )
+        }
+    }
+}

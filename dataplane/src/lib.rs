@@ -1,0 +1,243 @@
+//! The data plane of mcp-fleet: a stateless proxy for MCP.
+//!
+//! Modules in the order in which a request meets them:
+//!
+//! - [`settings`], [`node`]: what a node is told at boot, and what its workers share;
+//! - [`worker`]: acceptor, one runtime per core;
+//! - [`listen`]: HTTP edge: gateway by path, Host and Origin, limits;
+//! - [`auth`]: credentials to a principal;
+//! - [`codec`]: HTTP to [`call::Call`] and back, for both eras; [`envelope`]: scan and
+//!   splice of JSON-RPC; [`body`]: response bodies;
+//! - [`session`], [`sealed`]: sessions of legacy clients;
+//! - [`stack`]: the whole call path; [`route`]: name or URI to backend;
+//! - [`catalog`]: what backends offer;
+//! - [`backend`]: one MCP server and its resilience stack;
+//! - [`upstream`]: the transports;
+//! - [`error`]: why a call failed, folded into JSON-RPC and HTTP.
+//!
+//! And in the order in which configuration does: [`control`] (stream or file),
+//! [`table`] (compile and swap), [`resolve`] (references). [`admin`] and
+//! [`telemetry`] look at it all.
+
+pub mod admin;
+pub mod auth;
+pub mod backend;
+pub mod body;
+pub mod call;
+pub mod catalog;
+pub mod codec;
+pub mod control;
+pub mod envelope;
+pub mod error;
+pub mod listen;
+pub mod node;
+pub mod resolve;
+pub mod route;
+pub mod sealed;
+pub mod session;
+pub mod settings;
+pub mod stack;
+pub mod table;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
+
+use node::Node;
+use sealed::KeyRing;
+use session::Sessions;
+use settings::Settings;
+use worker::Workers;
+
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long calls in flight may take to end on shutdown.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// Why a data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is reachable from other machines, and nothing is encrypted.
+    #[error(
+        "{flag} {address} is not a loopback address, and there is no TLS: add --insecure if that is meant"
+    )]
+    Exposed {
+        /// The flag that gave it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} ({flag}): {reason}")]
+    Listen {
+        /// The flag that gave it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The data directory does not work.
+    #[error("data directory {path}: {reason}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The system does not give what is needed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// A running data plane.
+pub struct DataPlane {
+    node: Arc<Node>,
+    mcp_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    workers: Workers,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts a data plane. The runtime that this is called on carries its control
+/// stream, discovery and child processes; its workers have their own.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
+    let mcp = listen_on("--listen", settings.listen, settings.insecure).await?;
+    let admin = listen_on("--admin-listen", settings.admin_listen, settings.insecure).await?;
+    let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
+    let ring = key_ring(&settings)?;
+    let workers = match settings.workers {
+        0 => std::thread::available_parallelism()?.get(),
+        some => some,
+    };
+    let node = Arc::new(Node::new(
+        settings,
+        workers,
+        Sessions::new(ring),
+        Handle::current(),
+    ));
+    let workers = Workers::start(&node)?;
+    let router = admin::router(node.clone());
+    let tasks = vec![
+        tokio::spawn(workers.accept(mcp)),
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(admin, router).await {
+                tracing::error!(%error, "the admin listener has ended");
+            }
+        }),
+        tokio::spawn(control::follow(node.clone())),
+        tokio::spawn(sweep(node.clone())),
+    ];
+    tracing::info!(mcp = %mcp_addr, admin = %admin_addr, "listening");
+    Ok(DataPlane {
+        node,
+        mcp_addr,
+        admin_addr,
+        workers,
+        tasks,
+    })
+}
+
+impl DataPlane {
+    /// Where MCP clients connect.
+    #[must_use]
+    pub const fn mcp_addr(&self) -> SocketAddr {
+        self.mcp_addr
+    }
+
+    /// Where probes and metrics are.
+    #[must_use]
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// What its workers share.
+    #[must_use]
+    pub const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Resolves when the first configuration is served.
+    pub async fn ready(&self) {
+        // The sender lives as long as the node.
+        let _ = self
+            .node
+            .configured
+            .subscribe()
+            .wait_for(|configured| *configured)
+            .await;
+    }
+
+    /// Stops: not ready but serving for the drain time, then calls in flight
+    /// end, then connections, then child processes.
+    pub async fn shutdown(self) {
+        self.node.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(self.node.settings.drain).await;
+        let workers = self.workers;
+        let stopped = tokio::task::spawn_blocking(move || workers.stop());
+        if tokio::time::timeout(FINISH, stopped).await.is_err() {
+            tracing::warn!("calls in flight did not end in {FINISH:?}: left");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        let worker = self.node.background_worker();
+        let table = self.node.table.swap(Arc::default());
+        let closing = table
+            .backends()
+            .map(|(_, backend)| backend.upstream.close(worker));
+        futures_util::future::join_all(closing).await;
+    }
+}
+
+async fn listen_on(
+    flag: &'static str,
+    address: SocketAddr,
+    insecure: bool,
+) -> Result<TcpListener, StartError> {
+    if !address.ip().is_loopback() && !insecure {
+        return Err(StartError::Exposed { flag, address });
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|reason| StartError::Listen {
+            flag,
+            address,
+            reason,
+        })
+}
+
+fn key_ring(settings: &Settings) -> Result<KeyRing, StartError> {
+    let Some(path) = &settings.data_dir else {
+        return Ok(KeyRing::random()?);
+    };
+    let kept = std::fs::create_dir_all(path).and_then(|()| KeyRing::kept_in(path));
+    kept.map_err(|reason| StartError::DataDir {
+        path: path.clone(),
+        reason,
+    })
+}
+
+async fn sweep(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let worker = node.background_worker();
+        for session in node.sessions.sweep() {
+            for live in session.upstreams().iter().filter_map(|slot| slot.take()) {
+                upstream::http::end_in_background(worker, live);
+            }
+        }
+    }
+}

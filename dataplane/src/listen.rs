@@ -1,0 +1,286 @@
+//! The HTTP edge: which gateway, whether the request may enter, and its body.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header, uri::Authority,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::{
+    auth::Denied,
+    body::Body,
+    call::WorkerId,
+    codec::{self, Inbound, json},
+    error::{CallError, INVALID_REQUEST, error_message},
+    node::Node,
+    table::Gateway,
+};
+
+/// Longest body of a request.
+pub const MAX_REQUEST: usize = 16 << 20;
+
+/// A response that ends a request early.
+pub(crate) type Refusal = Box<Response<Body>>;
+
+/// Answers a request of a client.
+///
+/// # Errors
+/// None.
+pub async fn serve(
+    node: Arc<Node>,
+    worker: WorkerId,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let draining = node.draining.load(std::sync::atomic::Ordering::Relaxed);
+    let mut response = admit(node, worker, request)
+        .await
+        .unwrap_or_else(|refusal| *refusal);
+    if draining {
+        // The client's next request is to find another replica.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Everything that comes before the message is looked at.
+async fn admit(
+    node: Arc<Node>,
+    worker: WorkerId,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let table = node.table.load_full();
+    let (head, body) = request.into_parts();
+    let Some(gateway) = table.gateway(head.uri.path()).cloned() else {
+        return Err(no_gateway(&node, &table));
+    };
+    same_site(&gateway, &head.headers, &head.uri, node.is_local())?;
+    let principal = gateway
+        .auth
+        .admit(&head.headers)
+        .map_err(|denied| deny(&denied))?;
+    let mut inbound = Inbound {
+        node,
+        worker,
+        table,
+        gateway,
+        principal,
+        headers: head.headers,
+        body: Bytes::new(),
+    };
+    match head.method {
+        Verb::POST => {
+            json_only(&inbound.headers)?;
+            inbound.body = read(&inbound.headers, body).await?;
+            Ok(codec::post(inbound).await)
+        }
+        Verb::DELETE => Ok(codec::legacy::delete(&inbound)),
+        _ => {
+            let mut response = refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this endpoint takes POST, and DELETE of a session",
+            );
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
+            Err(response)
+        }
+    }
+}
+
+fn no_gateway(node: &Node, table: &crate::table::RouteTable) -> Refusal {
+    if !table.is_configured() {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this data plane has no configuration yet",
+        );
+    }
+    if node.is_local() {
+        // On a laptop the next question is always which paths there are.
+        let mut paths: Vec<_> = table.gateways().map(|g| g.path.as_str()).collect();
+        paths.sort_unstable();
+        return refuse(
+            StatusCode::NOT_FOUND,
+            &format!("no gateway at this path; there are: {}", paths.join(" ")),
+        );
+    }
+    refuse(StatusCode::NOT_FOUND, "no gateway at this path")
+}
+
+/// Guards against DNS rebinding: a page of another site must not reach this
+/// endpoint through the browser (2026-07-28, Streamable HTTP: Security).
+fn same_site(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    uri: &http::Uri,
+    local: bool,
+) -> Result<(), Refusal> {
+    let host = match headers.get(header::HOST) {
+        Some(value) => value.to_str().ok().and_then(host_name),
+        None => uri.host().map(str::to_ascii_lowercase),
+    };
+    let host = host.ok_or_else(|| {
+        refuse(
+            StatusCode::BAD_REQUEST,
+            "header Host is missing or malformed",
+        )
+    })?;
+    let host_fits = match gateway.hosts.as_slice() {
+        [] => !local || is_loopback(&host),
+        hosts => hosts.contains(&host),
+    };
+    if !host_fits {
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "this Host is not one of the gateway's `hosts`",
+        ));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or("?").to_ascii_lowercase();
+    let origin_fits = match gateway.origins.as_slice() {
+        [] => origin
+            .split_once("://")
+            .and_then(|(_, rest)| host_name(rest))
+            .is_some_and(|h| is_loopback(&h)),
+        origins => origins.contains(&origin),
+    };
+    if origin_fits {
+        Ok(())
+    } else {
+        Err(refuse(
+            StatusCode::FORBIDDEN,
+            "this Origin is not one of the gateway's `origins`",
+        ))
+    }
+}
+
+/// The host of `host:port`, lower case.
+fn host_name(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A browser sends other types to other sites without asking first.
+fn json_only(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = value
+        .as_bytes()
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        Ok(())
+    } else {
+        Err(refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Content-Type must be application/json",
+        ))
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("a request may have {} MiB", MAX_REQUEST >> 20),
+        )
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_REQUEST) {
+        return Err(too_large());
+    }
+    match Limited::new(body, MAX_REQUEST).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(refuse(
+            StatusCode::BAD_REQUEST,
+            "the body could not be read to its end",
+        )),
+    }
+}
+
+fn deny(denied: &Denied) -> Refusal {
+    let (status, what, challenge) = match denied {
+        Denied::Missing => (
+            StatusCode::UNAUTHORIZED,
+            "a bearer token is required",
+            r#"Bearer realm="mcp-fleet""#,
+        ),
+        Denied::Invalid => (
+            StatusCode::UNAUTHORIZED,
+            "the bearer token is not accepted",
+            r#"Bearer realm="mcp-fleet", error="invalid_token""#,
+        ),
+        Denied::Unavailable => {
+            let what = "the gateway's auth policy cannot be evaluated on this node; its operator sees why in `mcpctl nodes`";
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, what);
+        }
+    };
+    let mut response = refuse(status, what);
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static(challenge),
+    );
+    response
+}
+
+fn refuse(status: StatusCode, what: &str) -> Refusal {
+    let error = CallError::refused(INVALID_REQUEST, what);
+    Box::new(json(
+        status,
+        error_message(b"null", error.code(), what, None),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_without_port_and_users() {
+        assert_eq!(host_name("LocalHost:8080").as_deref(), Some("localhost"));
+        assert_eq!(host_name("[::1]:80").as_deref(), Some("[::1]"));
+        assert_eq!(host_name("localhost@evil.example"), None);
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "127.8.9.1",
+            "a.localhost",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "127.0.0.1.evil.example",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

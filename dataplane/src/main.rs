@@ -1,0 +1,185 @@
+//! `mcp-dataplane`: flags to settings, run, exit code.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use mcp_dataplane::{
+    settings::{Allow, Guard, Settings, Source},
+    upstream::guard,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Stateless MCP proxy: one endpoint in front of many MCP servers.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// Where MCP clients connect.
+    #[arg(long, env = "MCP_FLEET_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where /livez, /readyz, /metrics and /admin are served.
+    #[arg(long, env = "MCP_FLEET_ADMIN_LISTEN", default_value = "127.0.0.1:9901")]
+    admin_listen: SocketAddr,
+    /// gRPC address of the control plane.
+    #[arg(
+        long,
+        env = "MCP_FLEET_CONTROL_PLANE",
+        default_value = "http://127.0.0.1:8182",
+        conflicts_with = "config"
+    )]
+    control_plane: String,
+    /// Node token, as the control plane printed it on its first start.
+    #[arg(
+        long,
+        env = "MCP_FLEET_NODE_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "config"
+    )]
+    node_token: Option<String>,
+    /// Serve this file, without a control plane; it is watched for changes.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Stable name of this node, unique in the fleet; left out: the host's name.
+    #[arg(long, env = "MCP_FLEET_NODE_ID")]
+    node_id: Option<String>,
+    /// Label of this node, KEY=VALUE; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Where the session key is kept; left out: sessions end with the process.
+    #[arg(long, value_name = "DIR", env = "MCP_FLEET_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Worker threads; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
+    /// What pushed configuration may do on this machine; with --config everything is allowed.
+    #[arg(long, value_delimiter = ',')]
+    allow: Vec<Allowed>,
+    /// Accept addresses beyond loopback without TLS.
+    #[arg(long)]
+    insecure: bool,
+    /// How long to stay available, but not ready, before shutting down, in seconds.
+    #[arg(long, default_value_t = 10)]
+    drain_seconds: u64,
+    /// Whether a guard process ends the children of stdio backends when this process dies.
+    #[arg(long, hide = true, value_enum, default_value_t = OnOff::On)]
+    stdio_guard: OnOff,
+    /// Log filter, such as `info` or `mcp_dataplane=debug`.
+    #[arg(long, env = "MCP_FLEET_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Allowed {
+    /// Run stdio backends.
+    Stdio,
+    /// Resolve ${env:NAME}.
+    Env,
+    /// Resolve ${file:/path}.
+    File,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = guard::main_if_asked() {
+        return code;
+    }
+    let flags = Flags::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&flags.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let settings = settings(flags)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (mut term, mut int) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let plane = mcp_dataplane::start(settings).await?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("shutting down; once more to stop at once");
+        tokio::select! {
+            () = plane.shutdown() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+fn settings(flags: Flags) -> anyhow::Result<Settings> {
+    let allow = |what| flags.config.is_some() || flags.allow.contains(&what);
+    let allow = Allow {
+        stdio: allow(Allowed::Stdio),
+        env: allow(Allowed::Env),
+        file: allow(Allowed::File),
+    };
+    let source = match flags.config {
+        Some(file) => Source::File(file),
+        None => Source::ControlPlane {
+            url: flags.control_plane,
+            token: flags.node_token.context(
+                "no node token: pass --node-token, or set MCP_FLEET_NODE_TOKEN, to the one that \
+                 mcp-controlplane printed on its first start",
+            )?,
+        },
+    };
+    let node_id = match flags.node_id {
+        Some(id) => id,
+        None => host_name().context("the host has no name: pass --node-id")?,
+    };
+    Ok(Settings {
+        listen: flags.listen,
+        admin_listen: flags.admin_listen,
+        insecure: flags.insecure,
+        source,
+        node_id,
+        labels: flags.labels.into_iter().collect(),
+        data_dir: flags.data_dir,
+        workers: flags.workers,
+        allow,
+        guard: if flags.stdio_guard == OnOff::On {
+            Guard::CurrentExe
+        } else {
+            Guard::Off
+        },
+        extra_path: Vec::new(),
+        drain: Duration::from_secs(flags.drain_seconds),
+    })
+}
+
+fn host_name() -> Option<String> {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    (!name.is_empty()).then_some(name)
+}

@@ -1,0 +1,89 @@
+//! [`Node`]: what all workers of a data plane share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
+
+use crate::{
+    call::WorkerId, session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
+};
+
+/// Backends asked for their lists at the same time.
+const DISCOVERIES: usize = 64;
+
+/// What all workers of a data plane share.
+pub struct Node {
+    /// What it was told at boot.
+    pub settings: Settings,
+    /// How many workers serve.
+    pub workers: usize,
+    /// The table in use. A request loads it once and keeps it to its end.
+    pub table: ArcSwap<RouteTable>,
+    /// Grows with every change of any backend's catalogue: rendered lists of an
+    /// older epoch are made anew.
+    pub epoch: Arc<AtomicU64>,
+    /// Sessions of legacy clients.
+    pub sessions: Sessions,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where control stream, discovery and child processes live.
+    pub background: Handle,
+    /// Bounds discovery.
+    pub discoveries: Arc<Semaphore>,
+    /// Turns true with the first table.
+    pub configured: watch::Sender<bool>,
+    /// Set on shutdown: not ready, but still serving.
+    pub draining: AtomicBool,
+    serials: AtomicU64,
+}
+
+impl Node {
+    /// A node that serves nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, workers: usize, sessions: Sessions, background: Handle) -> Self {
+        Self {
+            metrics: Metrics::new(workers),
+            table: ArcSwap::from_pointee(RouteTable::default()),
+            epoch: Arc::default(),
+            discoveries: Arc::new(Semaphore::new(DISCOVERIES)),
+            configured: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
+            serials: AtomicU64::new(1),
+            settings,
+            workers,
+            sessions,
+            background,
+        }
+    }
+
+    /// The shard of tasks on the background runtime.
+    #[must_use]
+    pub const fn background_worker(&self) -> WorkerId {
+        WorkerId(self.workers)
+    }
+
+    /// A number that no other backend of this process has.
+    #[must_use]
+    pub fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether it serves a configuration and is not about to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.table.load().is_configured() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether MCP clients can only come from this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.settings.listen.ip().is_loopback()
+    }
+}

@@ -1,0 +1,385 @@
+//! Sessions of legacy clients.
+//!
+//! The session id itself carries what must survive a restart or a move to
+//! another replica, sealed. Beside it a node keeps what it can make again: the
+//! upstream sessions opened for it and its log level.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    call::ProtocolVersion,
+    envelope,
+    sealed::{self, Binding, KeyRing},
+    upstream::slot::Slot,
+};
+
+/// How long a session id is good for, from `initialize` on.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// A session not used for this long loses its upstream sessions; they are made
+/// again when it comes back.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// Sessions whose upstream sessions a node keeps; over it, the longest unused go.
+const MOST: usize = 50_000;
+/// Longest `clientInfo` that is kept whole; the session id is an HTTP header.
+const CLIENT_INFO_MAX: usize = 512;
+/// Longest `capabilities` that are kept.
+const CAPABILITIES_MAX: usize = 2048;
+
+/// What the session id carries.
+#[derive(Debug, Deserialize, Serialize)]
+struct Token {
+    /// Names the session.
+    n: String,
+    /// Its protocol version.
+    p: String,
+    /// `clientInfo`.
+    i: Box<RawValue>,
+    /// `capabilities`.
+    c: Box<RawValue>,
+}
+
+/// A session of a legacy client.
+pub struct Session {
+    name: String,
+    principal: String,
+    gateway: String,
+    expires: u64,
+    /// The negotiated version.
+    pub version: ProtocolVersion,
+    /// JSON text of the client's `clientInfo`.
+    pub client_info: Bytes,
+    /// JSON text of the client's `capabilities`.
+    pub capabilities: Bytes,
+    /// JSON text of the level last set with `logging/setLevel`.
+    log_level: Mutex<Option<Bytes>>,
+    /// One upstream session for each legacy HTTP backend, by the backend's serial number.
+    upstreams: Mutex<Vec<(u64, Arc<Slot>)>>,
+    last_used: AtomicU64,
+}
+
+impl Session {
+    /// Its upstream session at the backend of this serial number; opened on first use.
+    #[must_use]
+    pub fn upstream(&self, backend: u64) -> Arc<Slot> {
+        let mut upstreams = self.upstreams.lock();
+        if let Some((_, slot)) = upstreams.iter().find(|(id, _)| *id == backend) {
+            return slot.clone();
+        }
+        // Backends that are gone drop their end of the slot.
+        upstreams.retain(|(_, slot)| !slot.is_orphan());
+        let slot = Arc::new(Slot::default());
+        upstreams.push((backend, slot.clone()));
+        slot
+    }
+
+    /// Upstream sessions that exist now.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<Arc<Slot>> {
+        self.upstreams
+            .lock()
+            .iter()
+            .map(|(_, slot)| slot.clone())
+            .collect()
+    }
+
+    /// JSON text of the level set with `logging/setLevel`.
+    #[must_use]
+    pub fn log_level(&self) -> Option<Bytes> {
+        self.log_level.lock().clone()
+    }
+
+    /// Remembers the level of `logging/setLevel`: a JSON text.
+    pub fn set_log_level(&self, level: Bytes) {
+        *self.log_level.lock() = Some(level);
+    }
+
+    fn is_of(&self, gateway: &str, principal: &str) -> bool {
+        self.gateway == gateway && self.principal == principal
+    }
+}
+
+/// The sessions that a node has met.
+#[derive(Debug)]
+pub struct Sessions {
+    ring: KeyRing,
+    /// By session id as on the wire: an id found here has been opened before.
+    live: Mutex<HashMap<String, Arc<Session>>>,
+    /// Names of sessions that were ended, with the expiry of their ids.
+    ended: Mutex<HashMap<String, u64>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "session {} of {}", self.name, self.principal)
+    }
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(ring: KeyRing) -> Self {
+        Self {
+            ring,
+            live: Mutex::default(),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Opens a session and gives its id.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn create(
+        &self,
+        gateway: &str,
+        principal: &str,
+        version: ProtocolVersion,
+        client_info: &[u8],
+        capabilities: &[u8],
+    ) -> io::Result<String> {
+        let token = Token {
+            n: hex::encode(sealed::random::<12>()?),
+            p: version.as_str().to_owned(),
+            i: raw(&bounded_info(client_info)),
+            c: raw(if capabilities.len() > CAPABILITIES_MAX {
+                b"{}"
+            } else {
+                capabilities
+            }),
+        };
+        let id = self
+            .ring
+            .seal(&token, LIFETIME, binding(gateway, principal))?;
+        let session = session(
+            token,
+            version,
+            sealed::now().as_secs() + LIFETIME.as_secs(),
+            gateway,
+            principal,
+        );
+        self.keep(id.clone(), session);
+        Ok(id)
+    }
+
+    /// The session of this id; `None`: unknown, over, ended, or another's.
+    #[must_use]
+    pub fn find(&self, id: &str, gateway: &str, principal: &str) -> Option<Arc<Session>> {
+        let now = sealed::now().as_secs();
+        if let Some(session) = self.live.lock().get(id) {
+            session.last_used.store(now, Ordering::Relaxed);
+            return (session.is_of(gateway, principal) && session.expires > now)
+                .then(|| session.clone());
+        }
+        let opened = self.ring.open::<Token>(id, binding(gateway, principal))?;
+        if self.ended.lock().contains_key(&opened.value.n) {
+            return None;
+        }
+        let version = ProtocolVersion::parse(&opened.value.p)?;
+        let session = session(opened.value, version, opened.expires, gateway, principal);
+        Some(self.keep(id.to_owned(), session))
+    }
+
+    /// Ends a session: its id is good no longer.
+    pub fn end(&self, id: &str, session: &Session) {
+        let now = sealed::now().as_secs();
+        let mut ended = self.ended.lock();
+        ended.retain(|_, expires| *expires > now);
+        ended.insert(session.name.clone(), session.expires);
+        drop(ended);
+        self.live.lock().remove(id);
+    }
+
+    /// How many sessions have state here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.lock().len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets what is idle or over and gives it, so that its upstream sessions
+    /// can be ended.
+    #[must_use]
+    pub fn sweep(&self) -> Vec<Arc<Session>> {
+        let now = sealed::now().as_secs();
+        let mut gone = Vec::new();
+        self.live.lock().retain(|_, session| {
+            let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
+            let keep = session.expires > now && idle < IDLE.as_secs();
+            if !keep {
+                gone.push(session.clone());
+            }
+            keep
+        });
+        gone
+    }
+
+    fn keep(&self, id: String, session: Session) -> Arc<Session> {
+        let mut live = self.live.lock();
+        if live.len() >= MOST {
+            drop_longest_unused(&mut live);
+        }
+        // Two requests may have opened the same id at once: the first stays.
+        live.entry(id).or_insert_with(|| Arc::new(session)).clone()
+    }
+}
+
+/// Makes room by a sixteenth: the scan is paid for seldom.
+fn drop_longest_unused(live: &mut HashMap<String, Arc<Session>>) {
+    let mut times: Vec<_> = live
+        .values()
+        .map(|s| s.last_used.load(Ordering::Relaxed))
+        .collect();
+    let at = times.len() / 16;
+    let (_, limit, _) = times.select_nth_unstable(at);
+    let limit = *limit;
+    let mut room = at + 1;
+    live.retain(|_, session| {
+        let drop = room > 0 && session.last_used.load(Ordering::Relaxed) <= limit;
+        room -= usize::from(drop);
+        !drop
+    });
+}
+
+fn binding<'a>(gateway: &'a str, principal: &'a str) -> Binding<'a> {
+    Binding {
+        purpose: "session",
+        gateway,
+        principal,
+    }
+}
+
+fn session(
+    token: Token,
+    version: ProtocolVersion,
+    expires: u64,
+    gateway: &str,
+    principal: &str,
+) -> Session {
+    Session {
+        name: token.n,
+        principal: principal.to_owned(),
+        gateway: gateway.to_owned(),
+        expires,
+        version,
+        client_info: text(token.i),
+        capabilities: text(token.c),
+        log_level: Mutex::default(),
+        upstreams: Mutex::default(),
+        last_used: AtomicU64::new(sealed::now().as_secs()),
+    }
+}
+
+fn text(raw: Box<RawValue>) -> Bytes {
+    Bytes::from(String::from(Box::<str>::from(raw)))
+}
+
+/// The envelope scan has checked that it is JSON.
+fn raw(json: &[u8]) -> Box<RawValue> {
+    serde_json::from_slice(json)
+        .unwrap_or_else(|_| RawValue::from_string("{}".to_owned()).unwrap_or_default())
+}
+
+/// Icons and descriptions do not fit into a header: a large `clientInfo` keeps
+/// its name and version.
+fn bounded_info(info: &[u8]) -> Vec<u8> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(default)]
+        version: String,
+    }
+    if info.len() <= CLIENT_INFO_MAX {
+        return info.to_vec();
+    }
+    let cut = |text: &str| text.chars().take(64).collect::<String>();
+    let named = serde_json::from_slice::<Named>(info).unwrap_or(Named {
+        name: "unknown".to_owned(),
+        version: String::new(),
+    });
+    let (name, version) = (
+        envelope::quote(&cut(&named.name)),
+        envelope::quote(&cut(&named.version)),
+    );
+    [
+        &b"{\"name\":"[..],
+        &name[..],
+        &b",\"version\":"[..],
+        &version[..],
+        &b"}"[..],
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V: ProtocolVersion = ProtocolVersion::V2025_06_18;
+
+    #[test]
+    fn a_session_survives_on_a_node_that_has_never_met_it() {
+        let (here, there) = (
+            Sessions::new(KeyRing::of(&[[1; 32]])),
+            Sessions::new(KeyRing::of(&[[1; 32]])),
+        );
+        let id = here
+            .create("default/a", "p", V, br#"{"name":"c"}"#, br#"{"roots":{}}"#)
+            .unwrap();
+        let session = there.find(&id, "default/a", "p").unwrap();
+        assert_eq!(
+            (session.version, &session.capabilities[..]),
+            (V, &br#"{"roots":{}}"#[..])
+        );
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_own_principal_and_gateway_only() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let id = sessions.create("default/a", "p", V, b"{}", b"{}").unwrap();
+        assert!(sessions.find(&id, "default/a", "q").is_none());
+        assert!(sessions.find(&id, "default/b", "p").is_none());
+        assert!(sessions.find(&id, "default/a", "p").is_some());
+    }
+
+    #[test]
+    fn an_ended_session_stays_ended() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let id = sessions.create("default/a", "p", V, b"{}", b"{}").unwrap();
+        let session = sessions.find(&id, "default/a", "p").unwrap();
+        sessions.end(&id, &session);
+        assert!(sessions.find(&id, "default/a", "p").is_none());
+    }
+
+    #[test]
+    fn a_large_client_info_does_not_make_a_large_header() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let info = format!(
+            r#"{{"name":"big","version":"1","icons":["{}"]}}"#,
+            "x".repeat(10_000)
+        );
+        let id = sessions
+            .create("default/a", "p", V, info.as_bytes(), b"{}")
+            .unwrap();
+        assert!(id.len() < 1024);
+        let session = sessions.find(&id, "default/a", "p").unwrap();
+        assert_eq!(&session.client_info[..], br#"{"name":"big","version":"1"}"#);
+    }
+}

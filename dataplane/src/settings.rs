@@ -1,0 +1,102 @@
+//! What a node is told at boot: where it listens, where its configuration comes
+//! from, and what pushed configuration may do on this machine.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+/// Settings of a data plane.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where MCP clients connect. Port 0: a free one.
+    pub listen: SocketAddr,
+    /// Where `/livez`, `/readyz`, `/metrics` and `/admin` are served. Port 0: a free one.
+    pub admin_listen: SocketAddr,
+    /// Accept addresses beyond loopback without TLS.
+    pub insecure: bool,
+    /// Where configuration comes from.
+    pub source: Source,
+    /// Stable name of this node, unique in the fleet.
+    pub node_id: String,
+    /// Labels of this node.
+    pub labels: BTreeMap<String, String>,
+    /// Where the session key is kept. `None`: it lives as long as the process.
+    pub data_dir: Option<PathBuf>,
+    /// Worker threads; 0: one per core.
+    pub workers: usize,
+    /// What configuration may do on this machine.
+    pub allow: Allow,
+    /// How children of stdio backends are kept from outliving the data plane.
+    pub guard: Guard,
+    /// Directories searched after those of PATH for the commands of stdio backends.
+    pub extra_path: Vec<PathBuf>,
+    /// Lame-duck time on shutdown: not ready, but still serving.
+    pub drain: std::time::Duration,
+}
+
+/// Where configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A control plane's gRPC address, such as `http://127.0.0.1:8182`.
+    ControlPlane {
+        /// The address.
+        url: String,
+        /// The node token.
+        token: String,
+    },
+    /// A file, watched for changes.
+    File(PathBuf),
+}
+
+/// What configuration may do on this machine. A pushed stdio command is remote
+/// execution, so the default allows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Run stdio backends.
+    pub stdio: bool,
+    /// Resolve `${env:NAME}`.
+    pub env: bool,
+    /// Resolve `${file:/path}`.
+    pub file: bool,
+}
+
+impl Allow {
+    /// Everything: `mcpctl up` and `--config FILE`, where the configuration is the user's own.
+    pub const ALL: Self = Self {
+        stdio: true,
+        env: true,
+        file: true,
+    };
+}
+
+/// How children of stdio backends are kept from outliving the data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// A guard process: this very program, whose `main` calls
+    /// [`guard::main_if_asked`](crate::upstream::guard::main_if_asked) first.
+    CurrentExe,
+    /// A guard process run by another program that does the same.
+    Program(PathBuf),
+    /// None: `kill -9` of the data plane leaves the children running. For tests.
+    Off,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            insecure: false,
+            source: Source::ControlPlane {
+                url: "http://127.0.0.1:8182".to_owned(),
+                token: String::new(),
+            },
+            node_id: String::new(),
+            labels: BTreeMap::new(),
+            data_dir: None,
+            workers: 0,
+            allow: Allow::default(),
+            guard: Guard::CurrentExe,
+            extra_path: Vec::new(),
+            drain: std::time::Duration::from_secs(10),
+        }
+    }
+}

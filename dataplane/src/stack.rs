@@ -1,0 +1,72 @@
+//! The whole call path, top to bottom: what the proxy answers itself, and what
+//! goes to a backend.
+
+mod own;
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    call::{Call, Method, Reply},
+    catalog::params,
+    error::CallError,
+    node::Node,
+    route::{Route, route},
+    table::Gateway,
+    upstream::http::headers,
+};
+
+pub use own::initialize;
+
+/// Answers a client's request.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn answer(
+    node: &Arc<Node>,
+    gateway: &Arc<Gateway>,
+    mut call: Call,
+) -> Result<Reply, CallError> {
+    if let Some(reply) = own::answer(node, gateway, &call).await? {
+        return Ok(reply);
+    }
+    let Route { backend, target } = match route(gateway, &call) {
+        Ok(route) => route,
+        // Perhaps nobody has looked yet.
+        Err(_) if !gateway.index().complete => {
+            own::settled(gateway).await;
+            route(gateway, &call)?
+        }
+        Err(error) => return Err(error),
+    };
+    call.target = target;
+    if headers::is_needed(&call, crate::call::Era::Modern) {
+        mirror_params(&backend, &mut call);
+    }
+    let metrics = backend.metrics.clone();
+    let (worker, started) = (call.worker, Instant::now());
+    let counted = call.method == Method::ToolsCall;
+    let answer = backend.call(call).await;
+    if counted {
+        metrics.record(worker, started.elapsed(), &answer);
+    }
+    answer
+}
+
+/// A client of the legacy era does not know that a tool's parameters are to be
+/// mirrored in headers.
+fn mirror_params(backend: &crate::backend::Backend, call: &mut Call) {
+    let lists = backend.catalog.snapshot().lists.clone();
+    if lists.params.is_empty() {
+        return;
+    }
+    let literal = call
+        .target
+        .clone()
+        .or_else(|| call.message.name.map(|n| call.body.slice(n.range())));
+    let Some(name) = literal.and_then(|l| serde_json::from_slice::<String>(&l).ok()) else {
+        return;
+    };
+    if let (Some(found), Some(arguments)) = (lists.params.get(&name), call.message.arguments) {
+        call.param_headers = params::of_arguments(found, arguments.of(&call.body));
+    }
+}

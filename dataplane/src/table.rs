@@ -1,0 +1,123 @@
+//! [`RouteTable`]: everything a request needs to know, immutable. A change of
+//! configuration makes a new one aside and swaps it in whole.
+
+pub mod compile;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use fleet_proto::{hash::Hash, key::Key, validate::Problem};
+
+use crate::{
+    auth::Auth,
+    backend::Backend,
+    catalog::render::{Index, IndexCell},
+};
+
+/// What is being served.
+#[derive(Default)]
+pub struct RouteTable {
+    /// Lineage of the revision; empty before the first one, and for a file.
+    pub lineage: String,
+    /// Revision number; 0 before the first one.
+    pub revision: u64,
+    /// Root hash of the resources; `None` before the first table.
+    pub root_hash: Option<Hash>,
+    /// What does not work here for reasons of this node.
+    pub degraded: Vec<Problem>,
+    /// By path.
+    gateways: HashMap<String, Arc<Gateway>>,
+    /// All backends, by key.
+    backends: BTreeMap<Key, Arc<Backend>>,
+}
+
+/// An endpoint for clients.
+pub struct Gateway {
+    /// Project and name, `default/team-a`.
+    pub id: String,
+    /// Its path.
+    pub path: String,
+    /// Its backends, in the order of their names: the order of lists.
+    pub backends: Vec<Arc<Backend>>,
+    /// How names are exposed.
+    pub naming: Naming,
+    /// Who may enter.
+    pub auth: Arc<Auth>,
+    /// Accepted `Host` names, lower case; empty: the default rule.
+    pub hosts: Vec<String>,
+    /// Accepted `Origin` values, lower case; empty: loopback only.
+    pub origins: Vec<String>,
+    /// The backend that wins a resource URI that several offer.
+    pub resource_owner: Option<usize>,
+    /// Grows with every change of any catalogue.
+    pub(crate) epoch: Arc<AtomicU64>,
+    /// What its backends offer, rendered.
+    pub(crate) index: IndexCell,
+}
+
+/// How the names of tools and prompts are exposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Backend, separator, name.
+    Prefixed {
+        /// Between the two.
+        separator: String,
+    },
+    /// As the backend names them, where no other backend has the same name;
+    /// there with a prefix.
+    Bare,
+}
+
+impl Naming {
+    /// What stands between backend and name where there is a prefix.
+    #[must_use]
+    pub fn separator(&self) -> &str {
+        match self {
+            Self::Prefixed { separator } => separator,
+            Self::Bare => DEFAULT_SEPARATOR,
+        }
+    }
+}
+
+/// Between backend and name, unless a gateway says otherwise.
+pub const DEFAULT_SEPARATOR: &str = "__";
+
+impl RouteTable {
+    /// Whether this is a configuration, and not the emptiness before the first.
+    #[must_use]
+    pub const fn is_configured(&self) -> bool {
+        self.root_hash.is_some()
+    }
+
+    /// The gateway at this path.
+    #[must_use]
+    pub fn gateway(&self, path: &str) -> Option<&Arc<Gateway>> {
+        self.gateways.get(path)
+    }
+
+    /// All gateways.
+    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
+        self.gateways.values()
+    }
+
+    /// All backends, in order of their keys.
+    pub fn backends(&self) -> impl Iterator<Item = (&Key, &Arc<Backend>)> {
+        self.backends.iter()
+    }
+
+    /// The backend of this key.
+    #[must_use]
+    pub fn backend(&self, key: &Key) -> Option<&Arc<Backend>> {
+        self.backends.get(key)
+    }
+}
+
+impl Gateway {
+    /// What its backends offer now, rendered for its clients.
+    #[must_use]
+    pub fn index(&self) -> Arc<Index> {
+        self.index.get(self)
+    }
+}

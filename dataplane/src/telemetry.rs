@@ -1,0 +1,204 @@
+//! Counters, sharded per worker, and their Prometheus text (version 0.0.4).
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crossbeam_utils::CachePadded;
+use fleet_proto::key::Key;
+use parking_lot::Mutex;
+
+use crate::{
+    call::{Reply, WorkerId},
+    catalog::State,
+    error::CallError,
+    node::Node,
+};
+
+/// Upper bounds of the latency histogram, in microseconds.
+const BOUNDS: [u64; 12] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
+/// Names of outcomes, in the order of [`Shard::outcomes`].
+const OUTCOMES: [&str; 7] = [
+    "ok",
+    "backend_error",
+    "unavailable",
+    "timeout",
+    "bad_answer",
+    "gone",
+    "refused",
+];
+
+/// All counters of a node.
+pub struct Metrics {
+    workers: usize,
+    backends: Mutex<BTreeMap<Key, Arc<BackendMetrics>>>,
+}
+
+/// Counters of one backend's tool calls.
+pub struct BackendMetrics {
+    shards: Box<[CachePadded<Shard>]>,
+}
+
+#[derive(Default)]
+struct Shard {
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            backends: Mutex::default(),
+        }
+    }
+
+    /// The counters of a backend: a changed one goes on with those of its predecessor.
+    #[must_use]
+    pub fn backend(&self, key: &Key) -> Arc<BackendMetrics> {
+        let mut backends = self.backends.lock();
+        let made = || Arc::new(BackendMetrics::new(self.workers));
+        backends.entry(key.clone()).or_insert_with(made).clone()
+    }
+
+    /// Forgets backends that are in no table any more.
+    pub fn keep(&self, kept: impl Fn(&Key) -> bool) {
+        self.backends.lock().retain(|key, _| kept(key));
+    }
+}
+
+impl BackendMetrics {
+    fn new(workers: usize) -> Self {
+        Self {
+            shards: (0..=workers).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// Counts a call.
+    pub fn record(&self, worker: WorkerId, took: Duration, answer: &Result<Reply, CallError>) {
+        let outcome = match answer {
+            Ok(Reply::Whole(answer)) if answer.error.is_some() => "backend_error",
+            Ok(_) => "ok",
+            Err(error) => error.kind(),
+        };
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let shard = &self.shards[worker.0.min(self.shards.len() - 1)];
+        let place = OUTCOMES.iter().position(|o| *o == outcome).unwrap_or(0);
+        shard.outcomes[place].fetch_add(1, Relaxed);
+        shard.buckets[BOUNDS.partition_point(|bound| *bound < micros)].fetch_add(1, Relaxed);
+        shard.micros.fetch_add(micros, Relaxed);
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| of(shard).load(Relaxed))
+            .sum()
+    }
+
+    fn write(&self, key: &Key, calls: &mut String, times: &mut String) {
+        let labels = format!("project=\"{}\",backend=\"{}\"", key.project, key.name);
+        for (place, outcome) in OUTCOMES.iter().enumerate() {
+            let count = self.sum(|s| &s.outcomes[place]);
+            let _ = writeln!(
+                calls,
+                "mcp_fleet_tool_calls_total{{{labels},outcome=\"{outcome}\"}} {count}"
+            );
+        }
+        let mut below = 0;
+        for (place, bound) in BOUNDS.iter().enumerate() {
+            below += self.sum(|s| &s.buckets[place]);
+            let seconds = *bound as f64 / 1e6;
+            let _ = writeln!(
+                times,
+                "mcp_fleet_tool_call_seconds_bucket{{{labels},le=\"{seconds}\"}} {below}"
+            );
+        }
+        below += self.sum(|s| &s.buckets[BOUNDS.len()]);
+        let seconds = self.sum(|s| &s.micros) as f64 / 1e6;
+        let _ = writeln!(
+            times,
+            "mcp_fleet_tool_call_seconds_bucket{{{labels},le=\"+Inf\"}} {below}"
+        );
+        let _ = writeln!(
+            times,
+            "mcp_fleet_tool_call_seconds_sum{{{labels}}} {seconds}"
+        );
+        let _ = writeln!(
+            times,
+            "mcp_fleet_tool_call_seconds_count{{{labels}}} {below}"
+        );
+    }
+}
+
+/// The text of `/metrics`.
+#[must_use]
+pub fn render(node: &Node) -> String {
+    let table = node.table.load();
+    let (mut calls, mut times, mut states) = (String::new(), String::new(), String::new());
+    for (key, backend) in table.backends() {
+        backend.metrics.write(key, &mut calls, &mut times);
+        let fresh = u8::from(backend.catalog.snapshot().state == State::Fresh);
+        let _ = writeln!(
+            states,
+            "mcp_fleet_backend_fresh{{project=\"{}\",backend=\"{}\"}} {fresh}",
+            key.project, key.name
+        );
+    }
+    let mut out = String::new();
+    for (name, kind, help, lines) in [
+        (
+            "mcp_fleet_tool_calls_total",
+            "counter",
+            "Tool calls by backend and outcome.",
+            calls,
+        ),
+        (
+            "mcp_fleet_tool_call_seconds",
+            "histogram",
+            "Time to a tool call's answer, or to the first message of its stream.",
+            times,
+        ),
+        (
+            "mcp_fleet_backend_fresh",
+            "gauge",
+            "1 when the backend's lists are up to date.",
+            states,
+        ),
+        (
+            "mcp_fleet_sessions",
+            "gauge",
+            "Sessions of legacy clients with state on this node.",
+            gauge("mcp_fleet_sessions", node.sessions.len() as u64),
+        ),
+        (
+            "mcp_fleet_revision",
+            "gauge",
+            "Revision being served.",
+            gauge("mcp_fleet_revision", table.revision),
+        ),
+        (
+            "mcp_fleet_ready",
+            "gauge",
+            "1 when this node takes traffic.",
+            gauge("mcp_fleet_ready", node.is_ready().into()),
+        ),
+    ] {
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
+    }
+    out
+}
+
+fn gauge(name: &str, value: u64) -> String {
+    format!("{name} {value}\n")
+}

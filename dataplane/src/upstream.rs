@@ -1,0 +1,99 @@
+//! Backends on the wire: opens by kind, and tells which era a backend speaks.
+
+pub mod guard;
+pub mod http;
+pub mod message;
+pub mod pool;
+pub mod slot;
+pub mod stdio;
+pub mod tls;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+use crate::{
+    call::{Call, Era, Reply, WorkerId},
+    error::CallError,
+};
+
+/// What a backend said of itself when it was met.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// The era it was met in.
+    pub era: Era,
+    /// JSON text of its `DiscoverResult` or `InitializeResult`.
+    pub result: Bytes,
+}
+
+/// The transport to one backend: the innermost service of its stack.
+#[derive(Clone)]
+pub enum Upstream {
+    /// Streamable HTTP.
+    Http(http::Http),
+    /// A child process.
+    Stdio(Arc<stdio::Adapter>),
+    /// Cannot work on this node; every call is told why.
+    Broken(Arc<CallError>),
+}
+
+impl Upstream {
+    /// One that cannot work on this node.
+    #[must_use]
+    pub fn broken(backend: String, reason: String) -> Self {
+        Self::Broken(Arc::new(CallError::Unavailable { backend, reason }))
+    }
+
+    /// What the backend says of itself, asking it where that is not known.
+    ///
+    /// # Errors
+    /// It cannot be reached, or answers garbage.
+    pub async fn greet(&self, worker: WorkerId) -> Result<Greeting, CallError> {
+        match self {
+            Self::Http(http) => http.greet(worker).await,
+            Self::Stdio(stdio) => stdio.greet().await,
+            Self::Broken(error) => Err(CallError::clone(error)),
+        }
+    }
+
+    /// Ends what can be ended in order: child processes, upstream sessions.
+    pub async fn close(&self, worker: WorkerId) {
+        match self {
+            Self::Http(http) => http.close(worker).await,
+            Self::Stdio(stdio) => stdio.close().await,
+            Self::Broken(_) => {}
+        }
+    }
+}
+
+impl Service<Call> for Upstream {
+    type Response = Reply;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<Reply, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        match self {
+            Self::Http(http) => {
+                let http = http.clone();
+                Box::pin(async move { http.call(call).await })
+            }
+            Self::Stdio(stdio) => {
+                let stdio = stdio.clone();
+                Box::pin(async move { stdio.call(call).await })
+            }
+            Self::Broken(error) => {
+                let error = CallError::clone(error);
+                Box::pin(async move { Err(error) })
+            }
+        }
+    }
+}

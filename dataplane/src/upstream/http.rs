@@ -1,0 +1,332 @@
+//! Backends over streamable HTTP, of either era.
+//!
+//! A call goes out in the client's own era where the backend speaks it, in the
+//! other one where it does not. What a backend speaks is found out once, at the
+//! first call that needs to know, and forgotten when it proves wrong.
+
+mod era;
+mod exchange;
+pub(crate) mod headers;
+mod session;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use parking_lot::RwLock;
+
+use super::{
+    Greeting,
+    message::outgoing,
+    pool::{Conn, Origin, Pool, SendError},
+    slot::{Live, Slot},
+};
+use crate::{
+    call::{Call, Era, ProtocolVersion, Reply, WorkerId},
+    error::CallError,
+};
+use era::{Eras, Spoken};
+use exchange::Exchange;
+
+/// Redirects followed for one request; same origin only.
+const REDIRECTS: usize = 3;
+/// Longest answer that is read whole.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// How a backend is reached.
+pub struct HttpConfig {
+    /// The backend, for messages.
+    pub name: String,
+    /// Serial number of the backend, never used twice in a process.
+    pub serial: u64,
+    /// Where it is.
+    pub origin: Origin,
+    /// The MCP endpoint, with scheme and authority.
+    pub url: Uri,
+    /// Sent with every request.
+    pub headers: HeaderMap,
+    /// Workers that will use it.
+    pub workers: usize,
+}
+
+/// A backend over streamable HTTP.
+#[derive(Clone)]
+pub struct Http(Arc<Inner>);
+
+/// What the clones of an [`Http`] share.
+pub struct Inner {
+    name: String,
+    serial: u64,
+    authority: header::HeaderValue,
+    headers: HeaderMap,
+    /// Path and query; a redirect moves it.
+    path: RwLock<Uri>,
+    pool: Pool,
+    eras: Eras,
+    /// The session of clients that have none of their own. They share it, so
+    /// their request ids are replaced by unique ones.
+    shared: Slot,
+    ids: AtomicU64,
+}
+
+/// A response head, its connection, and the request's place in the era.
+struct Sent {
+    response: Response<Incoming>,
+    conn: Conn,
+}
+
+impl Http {
+    /// A backend; nothing is connected yet.
+    ///
+    /// # Errors
+    /// The URL has no authority that fits into a header.
+    pub fn new(config: HttpConfig) -> Result<Self, http::Error> {
+        let authority = config.url.authority().map_or("", |a| a.as_str());
+        let path = config.url.path_and_query().map_or("/", |p| p.as_str());
+        Ok(Self(Arc::new(Inner {
+            authority: authority.parse()?,
+            path: RwLock::new(path.parse()?),
+            pool: Pool::new(config.origin, config.workers),
+            name: config.name,
+            serial: config.serial,
+            headers: config.headers,
+            eras: Eras::default(),
+            shared: Slot::default(),
+            ids: AtomicU64::new(1),
+        })))
+    }
+
+    /// The backend of an upstream session, if it is still there.
+    #[must_use]
+    pub fn of(live: &Live) -> Option<Self> {
+        live.backend.upgrade().map(Self)
+    }
+
+    /// Sends a call and gives its answer.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        loop {
+            match self.spoken(call.worker, call.version).await? {
+                Era::Modern => return self.call_modern(call).await,
+                Era::Legacy => match self.call_legacy(&call).await {
+                    // It has just turned out not to speak that era: ask again.
+                    Err(session::Failed::NotSpoken) => {}
+                    Err(session::Failed::Call(error)) => return Err(error),
+                    Ok(reply) => return Ok(reply),
+                },
+            }
+        }
+    }
+
+    /// What the backend says of itself.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn greet(&self, worker: WorkerId) -> Result<Greeting, CallError> {
+        loop {
+            match self.spoken(worker, ProtocolVersion::V2026_07_28).await? {
+                Era::Modern => return self.discover(worker).await,
+                Era::Legacy => {
+                    let slot = &self.0.shared;
+                    match self.open(worker, slot, None).await {
+                        Ok(live) => {
+                            return Ok(Greeting {
+                                era: Era::Legacy,
+                                result: live.result.clone(),
+                            });
+                        }
+                        Err(session::Failed::NotSpoken) => {}
+                        Err(session::Failed::Call(error)) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the shared session.
+    pub async fn close(&self, worker: WorkerId) {
+        if let Some(live) = self.0.shared.take() {
+            self.end(worker, &live).await;
+        }
+    }
+
+    async fn call_modern(&self, call: Call) -> Result<Reply, CallError> {
+        let body = outgoing(&call, Era::Modern, None)?;
+        let headers = headers::modern(&self.0.headers, &call);
+        let sent = self.post(call.worker, &headers, body).await?;
+        if sent.response.status() == StatusCode::BAD_REQUEST
+            || sent.response.status() == StatusCode::NOT_FOUND
+        {
+            // Perhaps it was replaced by one of the other era.
+            self.0.eras.doubt();
+        }
+        Exchange {
+            http: self.clone(),
+            call,
+            from: Era::Modern,
+            upstream_id: None,
+            live: None,
+        }
+        .read(sent)
+        .await
+    }
+
+    async fn call_legacy(&self, call: &Call) -> Result<Reply, session::Failed> {
+        let own = call.session.as_ref().map(|s| s.upstream(self.0.serial));
+        let (slot, upstream_id) = match &own {
+            Some(slot) => (&**slot, None),
+            None => (
+                &self.0.shared,
+                Some(Bytes::from(self.next_id().to_string())),
+            ),
+        };
+        let body =
+            outgoing(call, Era::Legacy, upstream_id.as_deref()).map_err(session::Failed::Call)?;
+        let mut again = true;
+        loop {
+            let live = self
+                .open(call.worker, slot, call.session.as_deref())
+                .await?;
+            let headers = headers::legacy(&self.0.headers, &live);
+            let sent = self
+                .post(call.worker, &headers, body.clone())
+                .await
+                .map_err(session::Failed::Call)?;
+            // 404 is what the specification says; 400 is what many servers say
+            // of a session that was lost in a restart.
+            let lost = matches!(
+                sent.response.status(),
+                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
+            );
+            if lost && live.id.is_some() && again {
+                again = false;
+                slot.forget(&live);
+                continue;
+            }
+            let http = self.clone();
+            let exchange = Exchange {
+                http,
+                call: call.clone(),
+                from: Era::Legacy,
+                upstream_id,
+                live: Some(live),
+            };
+            return exchange.read(sent).await.map_err(session::Failed::Call);
+        }
+    }
+
+    /// Posts a message; redirects within the origin are followed.
+    async fn post(
+        &self,
+        worker: WorkerId,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Sent, CallError> {
+        for _ in 0..=REDIRECTS {
+            let sent = self.send(worker, Verb::POST, headers, body.clone()).await?;
+            let status = sent.response.status();
+            if !matches!(
+                status,
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+            ) {
+                return Ok(sent);
+            }
+            let location = sent.response.headers().get(header::LOCATION).cloned();
+            let path = location.and_then(|l| self.same_origin(l.to_str().ok()?));
+            *self.0.path.write() = path.ok_or_else(|| {
+                self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
+            })?;
+        }
+        Err(self.bad_answer("it redirects in circles"))
+    }
+
+    async fn send(
+        &self,
+        worker: WorkerId,
+        verb: Verb,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Sent, CallError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = verb;
+        *request.uri_mut() = self.0.path.read().clone();
+        *request.headers_mut() = headers.clone();
+        request
+            .headers_mut()
+            .insert(header::HOST, self.0.authority.clone());
+        let (response, conn) = self
+            .0
+            .pool
+            .send(worker, request)
+            .await
+            .map_err(|e| match e {
+                SendError::Connect { .. } => CallError::Unavailable {
+                    backend: self.0.name.clone(),
+                    reason: e.to_string(),
+                },
+                SendError::Broken(_) => CallError::Gone {
+                    backend: self.0.name.clone(),
+                    reason: e.to_string(),
+                },
+            })?;
+        Ok(Sent { response, conn })
+    }
+
+    /// The path of a redirect that stays within the origin.
+    fn same_origin(&self, location: &str) -> Option<Uri> {
+        let uri: Uri = location.parse().ok()?;
+        let same = match uri.authority() {
+            None => location.starts_with('/'),
+            Some(authority) => {
+                let tls = uri.scheme_str() == Some("https");
+                authority.as_str().as_bytes() == self.0.authority.as_bytes()
+                    && tls == self.0.pool.is_tls()
+            }
+        };
+        same.then(|| uri.path_and_query()?.as_str().parse().ok())
+            .flatten()
+    }
+
+    fn next_id(&self) -> u64 {
+        self.0.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn bad_answer(&self, reason: impl Into<String>) -> CallError {
+        CallError::BadAnswer {
+            backend: self.0.name.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Which era a call of a client of this version goes out in.
+    async fn spoken(&self, worker: WorkerId, client: ProtocolVersion) -> Result<Era, CallError> {
+        let eras = &self.0.eras;
+        match (client.era(), eras.modern(), eras.legacy()) {
+            (Era::Modern, Spoken::Yes, _) | (Era::Legacy, Spoken::Yes, Spoken::No) => {
+                Ok(Era::Modern)
+            }
+            // Opening a session shows whether it is spoken.
+            (Era::Legacy, _, Spoken::Yes | Spoken::Unknown)
+            | (Era::Modern, Spoken::No, Spoken::Yes | Spoken::Unknown) => Ok(Era::Legacy),
+            (_, Spoken::Unknown, _) => self.probe(worker).await,
+            (_, Spoken::No, Spoken::No) => {
+                eras.forget();
+                Err(self.bad_answer("it accepts neither `initialize` nor a 2026-07-28 request: is this the MCP endpoint?"))
+            }
+        }
+    }
+}
+
+/// Ends an upstream session in the background; the client does not wait for it.
+pub fn end_in_background(worker: WorkerId, live: Arc<Live>) {
+    if let Some(http) = Http::of(&live) {
+        tokio::spawn(async move { http.end(worker, &live).await });
+    }
+}

@@ -1,0 +1,390 @@
+//! One request and what comes back for it: a JSON body, or an event stream
+//! whose last message is the response.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, stream};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use super::{Http, MAX_ANSWER, Sent};
+use crate::{
+    call::{Answer, Call, Era, Reply},
+    codec::sse::Parser,
+    envelope::{self, Kind, Message},
+    error::CallError,
+    upstream::{message::incoming, pool::Conn, slot::Live},
+};
+
+/// A request that was sent.
+pub(super) struct Exchange {
+    pub(super) http: Http,
+    pub(super) call: Call,
+    /// The era it went out in.
+    pub(super) from: Era,
+    /// Its id upstream, where that is not the client's.
+    pub(super) upstream_id: Option<Bytes>,
+    pub(super) live: Option<Arc<Live>>,
+}
+
+/// What a message on a call's stream is to the call.
+enum Part {
+    /// Its response.
+    Last(Answer),
+    /// Something for the client.
+    Passed(Bytes),
+    /// Nothing for the client.
+    Kept,
+}
+
+impl Exchange {
+    pub(super) async fn read(self, sent: Sent) -> Result<Reply, CallError> {
+        let status = sent.response.status();
+        if is_stream(sent.response.headers()) {
+            return Events::new(self, sent).reply().await;
+        }
+        let body = self.http.collect(sent).await?;
+        self.whole(status, body).map(Reply::Whole)
+    }
+
+    /// A response that came as one body.
+    fn whole(&self, status: StatusCode, body: Bytes) -> Result<Answer, CallError> {
+        let message = match envelope::scan(&body) {
+            Ok(message) if matches!(message.kind, Kind::Response | Kind::Error) => message,
+            Ok(_) => return Err(self.bad("it answered a request with another request")),
+            Err(_) if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
+                let what = format!(
+                    "it answered {status}: check `bearer_token` and `headers` of this backend"
+                );
+                return Err(self.unavailable(what));
+            }
+            Err(_) if status.is_server_error() => {
+                return Err(self.unavailable(format!("it answered {status}")));
+            }
+            Err(e) => return Err(self.bad(&format!("HTTP {status}, {e}"))),
+        };
+        // A refusal may come from before the server has read the id.
+        let about_us =
+            message.kind == Kind::Error && (message.id.is_none() || is_null(&body, &message));
+        if !about_us && !self.answers_us(&body, &message) {
+            return Err(self.bad("it answered with the id of another request"));
+        }
+        if about_us {
+            return Ok(self.without_id(status, &body, &message));
+        }
+        incoming(
+            &self.call,
+            &self.http.0.name,
+            self.from,
+            Some(status),
+            body,
+            &message,
+        )
+    }
+
+    /// An error without an id gets that of the request.
+    fn without_id(&self, status: StatusCode, body: &[u8], message: &Message) -> Answer {
+        let error = message.error.map_or(&b"{}"[..], |span| span.of(body));
+        let code = crate::upstream::message::error_code(body, message);
+        let body = [
+            &b"{\"jsonrpc\":\"2.0\",\"id\":"[..],
+            self.call.id(),
+            b",\"error\":",
+            error,
+            b"}",
+        ]
+        .concat();
+        Answer {
+            body: body.into(),
+            error: code,
+            status,
+        }
+    }
+
+    fn answers_us(&self, body: &[u8], message: &Message) -> bool {
+        let expected = self
+            .upstream_id
+            .as_deref()
+            .unwrap_or_else(|| self.call.id());
+        message.id.is_some_and(|id| same_id(id.of(body), expected))
+    }
+
+    /// What one message of the stream is to this call.
+    fn part(&self, data: Bytes) -> Result<Part, CallError> {
+        let message = match envelope::scan(&data) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(backend = self.http.0.name, %error, "skipped an event that is not MCP");
+                return Ok(Part::Kept);
+            }
+        };
+        match message.kind {
+            Kind::Response | Kind::Error if self.answers_us(&data, &message) => incoming(
+                &self.call,
+                &self.http.0.name,
+                self.from,
+                None,
+                data,
+                &message,
+            )
+            .map(Part::Last),
+            Kind::Error if message.id.is_none() || is_null(&data, &message) => {
+                Ok(Part::Last(self.without_id(StatusCode::OK, &data, &message)))
+            }
+            Kind::Response | Kind::Error => {
+                tracing::warn!(
+                    backend = self.http.0.name,
+                    "skipped a response to another request"
+                );
+                Ok(Part::Kept)
+            }
+            Kind::Notification => Ok(self.notification(data, &message)),
+            Kind::Request => {
+                self.refuse(&data, &message);
+                Ok(Part::Kept)
+            }
+        }
+    }
+
+    fn notification(&self, data: Bytes, message: &Message) -> Part {
+        let method = message.method.map_or(&b""[..], |span| span.of(&data));
+        let asked_for_log =
+            self.call.version.era() == Era::Legacy || self.call.message.log_level.is_some();
+        let pass = match method {
+            b"notifications/message" => asked_for_log,
+            // Lists are the proxy's own: what changed in one backend's is not the client's.
+            m if m.ends_with(b"/list_changed") => self.call.method == crate::call::Method::Listen,
+            _ => true,
+        };
+        if pass { Part::Passed(data) } else { Part::Kept }
+    }
+
+    /// Requests of a backend: `ping` is answered, and as no client capability
+    /// was declared upstream, the others are refused.
+    fn refuse(&self, data: &[u8], message: &Message) {
+        let (Some(live), Some(id)) = (self.live.clone(), message.id) else {
+            return;
+        };
+        let method = message.method.map_or(&b""[..], |span| span.of(data));
+        let body = if method == b"ping" {
+            crate::error::result_message(id.of(data), b"{}")
+        } else {
+            let what = "the client has not declared this capability";
+            crate::error::error_message(id.of(data), crate::error::METHOD_NOT_FOUND, what, None)
+        };
+        let (http, worker) = (self.http.clone(), self.call.worker);
+        tokio::spawn(async move {
+            if let Err(error) = http.notify(worker, &live, body).await {
+                tracing::debug!(backend = http.0.name, %error, "a backend's request could not be answered");
+            }
+        });
+    }
+
+    fn bad(&self, reason: &str) -> CallError {
+        self.http.bad_answer(reason)
+    }
+
+    fn unavailable(&self, reason: String) -> CallError {
+        CallError::Unavailable {
+            backend: self.http.0.name.clone(),
+            reason,
+        }
+    }
+
+    fn gone(&self, reason: &str) -> CallError {
+        CallError::Gone {
+            backend: self.http.0.name.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// An event stream being read for one call.
+struct Events {
+    exchange: Exchange,
+    parser: Parser,
+    body: Incoming,
+    conn: Option<Conn>,
+    ready: VecDeque<Bytes>,
+    done: bool,
+}
+
+impl Events {
+    fn new(exchange: Exchange, sent: Sent) -> Self {
+        let body = sent.response.into_body();
+        let parser = Parser::new(MAX_ANSWER);
+        Self {
+            exchange,
+            parser,
+            body,
+            conn: Some(sent.conn),
+            ready: VecDeque::new(),
+            done: false,
+        }
+    }
+
+    /// A stream that begins with the response is no stream for the client.
+    async fn reply(mut self) -> Result<Reply, CallError> {
+        match self.next().await? {
+            Part::Last(answer) => Ok(Reply::Whole(answer)),
+            Part::Passed(first) => {
+                self.ready.push_back(first);
+                Ok(Reply::Stream(Box::pin(stream::unfold(
+                    self,
+                    |mut events| async {
+                        let message = events.message().await?;
+                        Some((message, events))
+                    },
+                ))))
+            }
+            Part::Kept => Err(self.exchange.gone("its stream ended without a response")),
+        }
+    }
+
+    async fn message(&mut self) -> Option<Result<Bytes, CallError>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Some(Ok(ready));
+        }
+        if self.done {
+            return None;
+        }
+        match self.next().await {
+            Ok(Part::Passed(message)) => Some(Ok(message)),
+            Ok(Part::Last(answer)) => {
+                self.done = true;
+                Some(Ok(answer.body))
+            }
+            Ok(Part::Kept) => {
+                self.done = true;
+                Some(Err(self
+                    .exchange
+                    .gone("its stream ended without a response")))
+            }
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// The next part that is for the client; `Kept` at the end of the stream.
+    async fn next(&mut self) -> Result<Part, CallError> {
+        loop {
+            while let Some(event) = self.parser.next() {
+                let event = event.map_err(|e| self.exchange.bad(&e.to_string()))?;
+                let other = event
+                    .event
+                    .as_deref()
+                    .is_some_and(|kind| kind != b"message");
+                if other || event.data.is_empty() {
+                    continue;
+                }
+                match self.exchange.part(event.data)? {
+                    Part::Kept => {}
+                    Part::Last(answer) => {
+                        self.drain();
+                        return Ok(Part::Last(answer));
+                    }
+                    passed @ Part::Passed(_) => return Ok(passed),
+                }
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.parser.push(data);
+                    }
+                }
+                Some(Err(e)) => return Err(self.exchange.gone(&e.to_string())),
+                None => return Ok(Part::Kept),
+            }
+        }
+    }
+
+    /// The response is there. Where the body ends with it, the connection is
+    /// good for the next request; else it is closed.
+    fn drain(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        loop {
+            match self.body.frame().now_or_never() {
+                Some(Some(Ok(_))) => {}
+                Some(None) => return conn.release(),
+                Some(Some(Err(_))) => return,
+                None => break,
+            }
+        }
+        if self.body.is_end_stream() {
+            conn.release();
+        }
+    }
+}
+
+impl Http {
+    /// The body of a response, and its connection back into the pool.
+    pub(super) async fn collect(&self, sent: Sent) -> Result<Bytes, CallError> {
+        let Sent { response, conn } = sent;
+        let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
+        match limited.collect().await {
+            Ok(collected) => {
+                conn.release();
+                Ok(collected.to_bytes())
+            }
+            Err(e) if e.is::<http_body_util::LengthLimitError>() => {
+                Err(self.bad_answer(format!("an answer of more than {} MiB", MAX_ANSWER >> 20)))
+            }
+            Err(e) => Err(CallError::Gone {
+                backend: self.0.name.clone(),
+                reason: e.to_string(),
+            }),
+        }
+    }
+
+    /// The body of a response to a request of the proxy's own; of an event
+    /// stream, the first message that is a response.
+    pub(super) async fn collect_any(&self, sent: Sent) -> Result<Bytes, CallError> {
+        if !is_stream(sent.response.headers()) {
+            return self.collect(sent).await;
+        }
+        let mut parser = Parser::new(MAX_ANSWER);
+        let mut body = sent.response.into_body();
+        loop {
+            for event in parser.by_ref() {
+                let event = event.map_err(|e| self.bad_answer(e.to_string()))?;
+                if envelope::scan(&event.data)
+                    .is_ok_and(|m| matches!(m.kind, Kind::Response | Kind::Error))
+                {
+                    return Ok(event.data);
+                }
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => parser.push(frame.into_data().unwrap_or_default()),
+                Some(Err(e)) => {
+                    return Err(CallError::Gone {
+                        backend: self.0.name.clone(),
+                        reason: e.to_string(),
+                    });
+                }
+                None => return Err(self.bad_answer("its stream ended without a response")),
+            }
+        }
+    }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..17))
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn is_null(body: &[u8], message: &Message) -> bool {
+    message.id.is_some_and(|id| id.of(body) == b"null")
+}
+
+/// Whether two id texts are the same value: a server may write `"a"` for
+/// `"\u0061"`, and 1 for 1.0.
+fn same_id(a: &[u8], b: &[u8]) -> bool {
+    let value = |text| serde_json::from_slice::<serde_json::Value>(text).ok();
+    a == b || value(a).is_some_and(|a| Some(a) == value(b))
+}

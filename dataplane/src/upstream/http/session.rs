@@ -1,0 +1,189 @@
+//! Upstream sessions of legacy HTTP backends: opened on first use, once, while
+//! the calls that need them wait; ended with DELETE.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method as Verb, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Http,
+    headers::{self, SESSION_ID},
+};
+use crate::{
+    call::{ProtocolVersion, WorkerId},
+    error::CallError,
+    session::Session,
+    upstream::{
+        message::CLIENT_INFO,
+        slot::{Live, Slot},
+    },
+};
+
+/// Why a legacy call, or the opening of its session, failed.
+pub(super) enum Failed {
+    /// The backend does not speak the legacy era, which is known only now.
+    NotSpoken,
+    /// Anything else.
+    Call(CallError),
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+#[derive(Deserialize)]
+struct Initialized<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Negotiated {
+    #[serde(rename = "protocolVersion")]
+    version: String,
+}
+
+impl Http {
+    /// The session in this slot, opened for `client` where there is none yet.
+    pub(super) async fn open(
+        &self,
+        worker: WorkerId,
+        slot: &Slot,
+        client: Option<&Session>,
+    ) -> Result<Arc<Live>, Failed> {
+        if let Some(live) = slot.live() {
+            return Ok(live);
+        }
+        let _opening = slot.opening.lock().await;
+        if let Some(live) = slot.live() {
+            return Ok(live);
+        }
+        let live = Arc::new(self.initialize(worker, client).await?);
+        self.notify(
+            worker,
+            &live,
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.into(),
+        )
+        .await?;
+        if let Some(level) = client.and_then(Session::log_level) {
+            self.set_level(worker, &live, &level).await;
+        }
+        slot.set(live.clone());
+        Ok(live)
+    }
+
+    async fn initialize(&self, worker: WorkerId, client: Option<&Session>) -> Result<Live, Failed> {
+        let version = client.map_or(ProtocolVersion::NEWEST_LEGACY, |c| c.version);
+        let info = client
+            .and_then(|c| std::str::from_utf8(&c.client_info).ok())
+            .unwrap_or(CLIENT_INFO);
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{info}}}}}"#,
+            version.as_str()
+        );
+        let sent = self.post(worker, &self.0.headers, body.into()).await?;
+        let status = sent.response.status();
+        let id = sent.response.headers().get(SESSION_ID).cloned();
+        let body = self.collect_any(sent).await?;
+        let answer = serde_json::from_slice::<Initialized<'_>>(&body).ok();
+        let Some(result) = answer.as_ref().and_then(|a| a.result) else {
+            return Err(self.no_session(status, answer.is_some_and(|a| a.error.is_some()), &body));
+        };
+        let negotiated = serde_json::from_str::<Negotiated>(result.get())
+            .ok()
+            .and_then(|n| HeaderValue::from_str(&n.version).ok())
+            .ok_or_else(|| {
+                self.bad_answer("its answer to `initialize` names no protocolVersion")
+            })?;
+        self.0.eras.set_legacy(true);
+        let result = body.slice_ref(result.get().as_bytes());
+        Ok(Live {
+            id,
+            version: negotiated,
+            result,
+            backend: Arc::downgrade(&self.0),
+        })
+    }
+
+    /// Why `initialize` brought no session. A refusal in MCP's terms, or as an
+    /// HTTP server refuses what it does not know, says that the era is not spoken.
+    fn no_session(&self, status: StatusCode, refused: bool, body: &Bytes) -> Failed {
+        use super::era::Spoken;
+        let eras = &self.0.eras;
+        let credentials = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if (refused || status.is_client_error()) && !credentials && eras.modern() != Spoken::No {
+            eras.set_legacy(false);
+            return Failed::NotSpoken;
+        }
+        if eras.legacy() != Spoken::Yes {
+            // The next call probes anew.
+            eras.forget();
+        }
+        let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        let reason = format!("it refused `initialize` with HTTP {status}: {start}");
+        Failed::Call(CallError::Unavailable {
+            backend: self.0.name.clone(),
+            reason,
+        })
+    }
+
+    /// Posts a message that gets no answer.
+    pub(super) async fn notify(
+        &self,
+        worker: WorkerId,
+        live: &Live,
+        body: Bytes,
+    ) -> Result<(), CallError> {
+        let headers = headers::legacy(&self.0.headers, live);
+        let sent = self.post(worker, &headers, body).await?;
+        let status = sent.response.status();
+        self.collect_any(sent).await?;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(self.bad_answer(format!("it answered {status} to a notification")))
+        }
+    }
+
+    /// Passes a client's log level on; a backend that has no logging says so,
+    /// and that is no error.
+    pub(crate) async fn set_level(&self, worker: WorkerId, live: &Live, level: &[u8]) {
+        let level = String::from_utf8_lossy(level);
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"logging/setLevel","params":{{"level":{level}}}}}"#,
+            self.next_id()
+        );
+        let headers = headers::legacy(&self.0.headers, live);
+        let answer = async {
+            let sent = self.post(worker, &headers, body.into()).await?;
+            self.collect_any(sent).await
+        };
+        if let Err(error) = answer.await {
+            tracing::debug!(backend = self.0.name, %error, "log level was not passed on");
+        }
+    }
+
+    /// Ends an upstream session. The server may refuse, or be gone: nothing is
+    /// to be done about it.
+    pub(super) async fn end(&self, worker: WorkerId, live: &Live) {
+        if live.id.is_none() {
+            return;
+        }
+        let headers = headers::legacy(&self.0.headers, live);
+        let answer = async {
+            let sent = self
+                .send(worker, Verb::DELETE, &headers, Bytes::new())
+                .await?;
+            self.collect_any(sent).await
+        };
+        if let Err(error) = answer.await {
+            tracing::debug!(backend = self.0.name, %error, "upstream session was not ended");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Slot`]: the place of one upstream session of a legacy backend. The session
+//! is opened on first use, and again when the backend has forgotten it.
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::http::Inner;
+
+/// An open upstream session.
+pub struct Live {
+    /// `Mcp-Session-Id`; `None`: the server keeps no sessions.
+    pub id: Option<HeaderValue>,
+    /// The negotiated version, for `MCP-Protocol-Version`.
+    pub version: HeaderValue,
+    /// JSON text of the `InitializeResult`.
+    pub result: Bytes,
+    /// The backend it is at.
+    pub(super) backend: Weak<Inner>,
+}
+
+/// The place of one upstream session.
+#[derive(Default)]
+pub struct Slot {
+    live: ArcSwapOption<Live>,
+    /// Held while a session is being opened: the others wait for it.
+    pub(super) opening: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    /// The open session, if there is one.
+    #[must_use]
+    pub fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    pub(super) fn set(&self, live: Arc<Live>) {
+        self.live.store(Some(live));
+    }
+
+    /// Forgets this very session; one that was opened meanwhile stays.
+    pub(super) fn forget(&self, gone: &Arc<Live>) {
+        self.live.compare_and_swap(gone, None);
+    }
+
+    /// Takes the session out, to end it.
+    #[must_use]
+    pub fn take(&self) -> Option<Arc<Live>> {
+        self.live.swap(None)
+    }
+
+    /// Whether its backend is gone.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.live
+            .load()
+            .as_ref()
+            .is_some_and(|live| live.backend.strong_count() == 0)
+    }
+}

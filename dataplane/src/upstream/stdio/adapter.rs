@@ -1,0 +1,165 @@
+//! Between the stack and a child: a [`Call`] becomes a request in the backend's era, and what
+//! comes back a [`Reply`] in the client's.
+
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::{Incoming, Replies, Request, Stdio, StdioError};
+use crate::{
+    call::{Answer, Call, Era, Reply},
+    envelope::{self, Span},
+    error::CallError,
+    upstream::{Greeting, message},
+};
+
+/// A stdio backend as the innermost service of a stack.
+#[derive(Debug)]
+pub struct Adapter {
+    stdio: Stdio,
+}
+
+/// A call that the child has.
+struct Exchange {
+    call: Call,
+    /// The backend's era.
+    from: Era,
+    backend: String,
+    replies: Replies,
+}
+
+impl Adapter {
+    /// The adapter of this backend.
+    #[must_use]
+    pub fn new(stdio: Stdio) -> Self {
+        Self { stdio }
+    }
+
+    /// The backend, for its state.
+    #[must_use]
+    pub fn stdio(&self) -> &Stdio {
+        &self.stdio
+    }
+
+    /// What the server says of itself; starts it if it does not run.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not greet.
+    pub async fn greet(&self) -> Result<Greeting, CallError> {
+        let hello = self
+            .stdio
+            .hello()
+            .await
+            .map_err(|error| self.unavailable(&error))?;
+        Ok(Greeting {
+            era: hello.era,
+            result: hello.result.clone(),
+        })
+    }
+
+    /// Sends a call and gives its answer: a stream if progress comes before the response.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let hello = self
+            .stdio
+            .hello()
+            .await
+            .map_err(|error| self.unavailable(&error))?;
+        let body = message::outgoing(&call, hello.era, None)?;
+        let scanned = envelope::scan(&body)
+            .map_err(|error| CallError::refused(i64::from(error.code()), error.to_string()))?;
+        let Some(id) = scanned.id else {
+            let what = "a request needs an id";
+            return Err(CallError::refused(crate::error::INVALID_REQUEST, what));
+        };
+        let progress_token = scanned.progress_token.map(Span::range);
+        let request = Request {
+            body,
+            id: id.range(),
+            progress_token,
+        };
+        let replies = self
+            .stdio
+            .request(request)
+            .await
+            .map_err(|error| self.unavailable(&error))?;
+        let backend = self.stdio.name().to_owned();
+        Exchange {
+            call,
+            from: hello.era,
+            backend,
+            replies,
+        }
+        .reply()
+        .await
+    }
+
+    /// Ends the child in order.
+    pub async fn close(&self) {
+        self.stdio.shutdown().await;
+    }
+
+    fn unavailable(&self, error: &StdioError) -> CallError {
+        CallError::Unavailable {
+            backend: self.stdio.name().to_owned(),
+            reason: error.for_client(),
+        }
+    }
+}
+
+/// What one item is to the call.
+enum Part {
+    Last(Answer),
+    Passed(Bytes),
+}
+
+impl Exchange {
+    async fn reply(mut self) -> Result<Reply, CallError> {
+        match self.next().await? {
+            Part::Last(answer) => Ok(Reply::Whole(answer)),
+            Part::Passed(first) => Ok(Reply::Stream(self.stream(first))),
+        }
+    }
+
+    /// The first message, and all that follow up to the response or an error.
+    fn stream(self, first: Bytes) -> crate::call::Messages {
+        Box::pin(stream::unfold(
+            (Some(first), Some(self)),
+            |(first, exchange)| async {
+                let mut exchange = exchange?;
+                if let Some(first) = first {
+                    return Some((Ok(first), (None, Some(exchange))));
+                }
+                match exchange.next().await {
+                    Ok(Part::Passed(message)) => Some((Ok(message), (None, Some(exchange)))),
+                    Ok(Part::Last(answer)) => Some((Ok(answer.body), (None, None))),
+                    Err(error) => Some((Err(error), (None, None))),
+                }
+            },
+        ))
+    }
+
+    async fn next(&mut self) -> Result<Part, CallError> {
+        let body = match self.replies.next().await.unwrap_or(Err(StdioError::Closed)) {
+            Ok(Incoming::Notification(message)) => return Ok(Part::Passed(message)),
+            Ok(Incoming::Response(body)) => body,
+            Err(error) => return Err(self.lost(&error)),
+        };
+        let scanned = envelope::scan(&body).map_err(|error| {
+            self.lost(&StdioError::Garbage {
+                reason: error.to_string(),
+            })
+        })?;
+        message::incoming(&self.call, &self.backend, self.from, None, body, &scanned)
+            .map(Part::Last)
+    }
+
+    fn lost(&self, error: &StdioError) -> CallError {
+        let (backend, reason) = (self.backend.clone(), error.for_client());
+        match error {
+            StdioError::Garbage { .. } => CallError::BadAnswer { backend, reason },
+            _ => CallError::Gone { backend, reason },
+        }
+    }
+}

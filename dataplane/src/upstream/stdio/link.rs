@@ -1,0 +1,340 @@
+//! The connection to one living child: which calls are in flight, and whose a message is.
+//!
+//! Every request goes out under an integer of ours, for its id and for its progress token
+//! (tokens must be unique over all calls, and callers do not know of each other). The source
+//! text of the caller's own comes back into responses and progress notifications; nothing
+//! else of a message is touched.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Handle, Hello, OnNotification, Replies, Request, StdioError, wire};
+use crate::{
+    call::Era,
+    envelope::{self, Kind, Message},
+};
+
+/// Requests that may wait for the child to read them.
+const REQUESTS: usize = 32;
+/// Progress notifications that may wait for the caller. More are dropped.
+const NOTIFICATIONS: usize = 32;
+/// Answers that may wait for the child to read them.
+const ANSWERS: usize = 32;
+
+/// A line for the child, and of which call, if of one.
+pub(super) struct Outgoing {
+    pub(super) id: Option<u64>,
+    pub(super) line: Bytes,
+}
+
+struct Call {
+    id: Box<[u8]>,
+    token: Box<[u8]>,
+    /// Only a call with a progress token can get any.
+    notifications: Option<mpsc::Sender<Bytes>>,
+    response: oneshot::Sender<Result<Bytes, StdioError>>,
+    /// The child has been, or is being, sent the request.
+    sent: bool,
+    dropped: u64,
+}
+
+#[derive(Default)]
+struct Calls {
+    in_flight: HashMap<u64, Call>,
+    /// Set once the child is lost.
+    closed: Option<StdioError>,
+}
+
+/// The connection to one child.
+pub(super) struct Link {
+    name: String,
+    next_id: AtomicU64,
+    calls: Mutex<Calls>,
+    requests: mpsc::Sender<Outgoing>,
+    /// Cancellations. Unbounded, because they come from `drop`; at most one for each request
+    /// that was written.
+    cancellations: mpsc::UnboundedSender<Bytes>,
+    /// Answers to requests of the child. When it reads none, the next ones are not given.
+    answers: mpsc::Sender<Bytes>,
+    broken: watch::Sender<bool>,
+    hello: OnceLock<Arc<Hello>>,
+    on_notification: OnNotification,
+}
+
+/// What the writer of a link reads from.
+pub(super) struct Queues {
+    pub(super) cancellations: mpsc::UnboundedReceiver<Bytes>,
+    pub(super) answers: mpsc::Receiver<Bytes>,
+    pub(super) requests: mpsc::Receiver<Outgoing>,
+}
+
+impl Queues {
+    pub(super) fn are_empty(&self) -> bool {
+        self.cancellations.is_empty() && self.answers.is_empty() && self.requests.is_empty()
+    }
+}
+
+impl Link {
+    pub(super) fn new(name: &str, on_notification: OnNotification) -> (Arc<Self>, Queues) {
+        let (requests, requests_out) = mpsc::channel(REQUESTS);
+        let (cancellations, cancellations_out) = mpsc::unbounded_channel();
+        let (answers, answers_out) = mpsc::channel(ANSWERS);
+        let link = Self {
+            name: name.to_owned(),
+            next_id: AtomicU64::new(1),
+            calls: Mutex::default(),
+            requests,
+            cancellations,
+            answers,
+            broken: watch::Sender::new(false),
+            hello: OnceLock::new(),
+            on_notification,
+        };
+        let queues = Queues {
+            cancellations: cancellations_out,
+            answers: answers_out,
+            requests: requests_out,
+        };
+        (Arc::new(link), queues)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the server said. Only links that have been greeted are handed out.
+    pub(super) fn hello(&self) -> Arc<Hello> {
+        self.hello
+            .get()
+            .expect("a link is handed out after the handshake")
+            .clone()
+    }
+
+    pub(super) fn greeted(&self, hello: Hello) -> Arc<Hello> {
+        self.hello.get_or_init(|| Arc::new(hello)).clone()
+    }
+
+    /// Queues a request. `keep` keeps the child alive for as long as the call is.
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        request: Request,
+        keep: Option<Arc<Handle>>,
+    ) -> Result<Replies, StdioError> {
+        let Request {
+            body,
+            id,
+            progress_token,
+        } = request;
+        let key = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (response, response_out) = oneshot::channel();
+        let (notifications, notifications_out) = progress_token
+            .as_ref()
+            .map(|_| mpsc::channel(NOTIFICATIONS))
+            .unzip();
+        let call = Call {
+            id: body[id.clone()].into(),
+            token: progress_token
+                .clone()
+                .map_or_else(Default::default, |at| body[at].into()),
+            notifications,
+            response,
+            sent: false,
+            dropped: 0,
+        };
+        let ours = key.to_string();
+        let mut edits: Vec<_> = std::iter::once(id)
+            .chain(progress_token)
+            .map(|at| (at, ours.as_bytes()))
+            .collect();
+        let line = wire::line(wire::splice(&body, &mut edits, 1));
+        drop(body);
+
+        self.admit(key, call)?;
+        let replies = Replies::new(key, self.clone(), notifications_out, response_out, keep);
+        // Failing means that the child is being lost; the replies will say why.
+        let _ = self
+            .requests
+            .send(Outgoing {
+                id: Some(key),
+                line,
+            })
+            .await;
+        Ok(replies)
+    }
+
+    /// Queues a notification.
+    pub(super) async fn notify(&self, message: &[u8]) -> Result<(), StdioError> {
+        let line = wire::line(wire::splice(message, &mut [], 1));
+        let sent = self.requests.send(Outgoing { id: None, line }).await;
+        match self.calls.lock().closed.clone() {
+            Some(error) => Err(error),
+            None => sent.map_err(|_| StdioError::Closed),
+        }
+    }
+
+    fn admit(&self, key: u64, call: Call) -> Result<(), StdioError> {
+        let mut calls = self.calls.lock();
+        if let Some(error) = &calls.closed {
+            return Err(error.clone());
+        }
+        calls.in_flight.insert(key, call);
+        Ok(())
+    }
+
+    /// Says that the request is being written; `false` when its caller has gone meanwhile.
+    pub(super) fn goes_out(&self, key: u64) -> bool {
+        let mut calls = self.calls.lock();
+        let call = calls.in_flight.get_mut(&key);
+        call.map(|call| call.sent = true).is_some()
+    }
+
+    /// Gives a call up, and tells the child if `cancel`.
+    pub(super) fn forget(&self, key: u64, cancel: bool) {
+        let call = self.calls.lock().in_flight.remove(&key);
+        if cancel && call.is_some_and(|call| call.sent) {
+            let message = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{key},"reason":"cancelled by the client"}}}}"#
+            );
+            let _ = self.cancellations.send(wire::line(message.into_bytes()));
+        }
+    }
+
+    /// Says that one end of the connection has closed.
+    pub(super) fn breaks(&self) {
+        self.broken.send_replace(true);
+    }
+
+    /// Waits until one end of the connection has closed.
+    pub(super) async fn broken(&self) {
+        // The sender is ours, so it cannot have gone.
+        let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
+    }
+
+    /// Fails every call in flight and all that follow. The first reason stays.
+    pub(super) fn close(&self, error: &StdioError) {
+        let lost = {
+            let mut calls = self.calls.lock();
+            calls.closed.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut calls.in_flight)
+        };
+        for call in lost.into_values() {
+            let _ = call.response.send(Err(error.clone()));
+        }
+    }
+
+    /// Takes a line from the child to whom it belongs.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log.
+    pub(super) fn incoming(&self, line: Bytes) -> Result<(), String> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let message = match envelope::scan(&line) {
+            Ok(message) => message,
+            Err(error) => {
+                let reason = error.to_string();
+                let what = format!(
+                    "not a JSON-RPC message ({reason}): {}",
+                    wire::excerpt(&line)
+                );
+                // When it says whose answer it is meant to be, that caller need not wait on.
+                if let Some(call) = error.id().and_then(|id| self.answered(id.of(&line))) {
+                    let _ = call.response.send(Err(StdioError::Garbage { reason }));
+                }
+                return Err(what);
+            }
+        };
+        match message.kind {
+            Kind::Response | Kind::Error => self.response(&line, &message),
+            Kind::Notification => {
+                self.notification(line, &message);
+                Ok(())
+            }
+            Kind::Request => self.refuse(&line, &message),
+        }
+    }
+
+    fn response(&self, line: &Bytes, message: &Message) -> Result<(), String> {
+        let call = message
+            .id
+            .and_then(|id| Some((id, self.answered(id.of(line))?)));
+        let Some((id, call)) = call else {
+            // Usually the answer to a call that has been cancelled, which may cross.
+            tracing::debug!(target: "mcp::stdio", backend = self.name, "answer to no call: {}", wire::excerpt(line));
+            return Ok(());
+        };
+        if call.dropped > 0 {
+            tracing::debug!(target: "mcp::stdio", backend = self.name, dropped = call.dropped, "progress notifications dropped: the client reads too slowly");
+        }
+        let restored = wire::splice(line, &mut [(id.range(), &call.id)], 0);
+        let _ = call.response.send(Ok(restored.into()));
+        Ok(())
+    }
+
+    fn answered(&self, id: &[u8]) -> Option<Call> {
+        let key = key(id)?;
+        self.calls.lock().in_flight.remove(&key)
+    }
+
+    fn notification(&self, line: Bytes, message: &Message) {
+        let method = message.method.map_or(&b""[..], |method| method.of(&line));
+        let token = message.params_progress_token;
+        if let (b"notifications/progress", Some(at)) = (method, token)
+            && let Some(key) = key(at.of(&line))
+        {
+            // Progress that comes after the response belongs to nobody.
+            if let Some(call) = self.calls.lock().in_flight.get_mut(&key)
+                && let Some(notifications) = &call.notifications
+            {
+                let restored = wire::splice(&line, &mut [(at.range(), &call.token)], 0);
+                if notifications.try_send(restored.into()).is_err() {
+                    call.dropped += 1;
+                }
+            }
+            return;
+        }
+        let method = String::from_utf8_lossy(method).into_owned();
+        (self.on_notification)(&method, line);
+    }
+
+    /// Answers a request of the server: to `ping` as it must be, and to all else that there is
+    /// no such method. To a modern server nothing may be answered, and it may not ask.
+    fn refuse(&self, line: &Bytes, message: &Message) -> Result<(), String> {
+        let modern = self
+            .hello
+            .get()
+            .is_some_and(|hello| hello.era == Era::Modern);
+        let (Some(id), Some(method), false) = (message.id, message.method, modern) else {
+            return Err(format!(
+                "request from the server ignored: {}",
+                wire::excerpt(line)
+            ));
+        };
+        let outcome: &[u8] = match method.of(line) {
+            b"ping" => br#""result":{}"#,
+            _ => br#""error":{"code":-32601,"message":"Method not found"}"#,
+        };
+        let id = id.of(line);
+        let answer = [br#"{"jsonrpc":"2.0","id":"#, id, b",", outcome, b"}"].concat();
+        self.answers
+            .try_send(wire::line(answer))
+            .map_err(|_| "request from the server ignored: it does not read the answers".to_owned())
+    }
+}
+
+/// The key that a child gives back as id or token. Only the text that was sent is taken:
+/// `"7"`, `7.0` and `07` are none of ours.
+fn key(text: &[u8]) -> Option<u64> {
+    let key: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (text.first() != Some(&b'+') && (key == 0 || text.first() != Some(&b'0'))).then_some(key)
+}

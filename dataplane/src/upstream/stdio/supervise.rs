@@ -1,0 +1,312 @@
+//! The life of a backend's child: started when it is first needed, and again when it has
+//! died, but not at once: after the Nth failure in a row nobody can start it for 100 ms
+//! times 2^(N-1), 30 s at the most. Who calls meanwhile fails at once.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
+
+use super::{
+    Hello, OnNotification, State, StdioConfig, StdioError, child::Process, handshake, link::Link,
+};
+use crate::call::Era;
+
+/// Backoff after the first failure; doubles with each that follows.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The longest backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A child that has served for so long does not count as a failure of the one before.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+type Started = Result<Arc<Link>, StdioError>;
+
+enum Phase {
+    Idle,
+    /// With whom waits for it.
+    Starting(Vec<oneshot::Sender<Started>>),
+    Running {
+        link: Arc<Link>,
+        pid: u32,
+    },
+    Backoff {
+        until: Instant,
+        error: Arc<StdioError>,
+    },
+    Closed,
+}
+
+struct Life {
+    phase: Phase,
+    /// In a row.
+    failures: u32,
+    /// The era in which it was last met, so that it need not be probed again.
+    era: Option<Era>,
+}
+
+/// Owns the child of one backend.
+pub(super) struct Supervisor {
+    config: StdioConfig,
+    runtime: Handle,
+    on_notification: OnNotification,
+    life: Mutex<Life>,
+    /// Set once, when the backend is to end.
+    stop: watch::Sender<bool>,
+    /// Whether there is a child to be waited for.
+    alive: watch::Sender<bool>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        config: StdioConfig,
+        runtime: Handle,
+        on_notification: OnNotification,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            runtime,
+            on_notification,
+            life: Mutex::new(Life {
+                phase: Phase::Idle,
+                failures: 0,
+                era: None,
+            }),
+            stop: watch::Sender::new(false),
+            alive: watch::Sender::new(false),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// The link to the child, which is started if need be.
+    pub(super) async fn link(self: &Arc<Self>) -> Started {
+        let (waiter, started) = oneshot::channel();
+        let mut start = false;
+        {
+            let mut life = self.life.lock();
+            match &mut life.phase {
+                _ if *self.stop.borrow() => return Err(StdioError::Closed),
+                Phase::Closed => return Err(StdioError::Closed),
+                Phase::Running { link, .. } => return Ok(link.clone()),
+                Phase::Backoff { until, error } if *until > Instant::now() => {
+                    let retry_in = until.saturating_duration_since(Instant::now());
+                    return Err(StdioError::Backoff {
+                        retry_in,
+                        error: error.clone(),
+                    });
+                }
+                Phase::Starting(waiters) => waiters.push(waiter),
+                phase @ (Phase::Idle | Phase::Backoff { .. }) => {
+                    *phase = Phase::Starting(vec![waiter]);
+                    self.alive.send_replace(true);
+                    start = true;
+                }
+            }
+        }
+        if start {
+            // Not under the lock: a runtime that has ended drops the task here and now.
+            let run = Run(self.clone());
+            self.runtime.spawn(async move { run.run().await });
+        }
+        started.await.unwrap_or(Err(StdioError::Closed))
+    }
+
+    /// The link, if the child runs.
+    pub(super) fn running(&self) -> Option<Arc<Link>> {
+        match &self.life.lock().phase {
+            Phase::Running { link, .. } => Some(link.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        let life = self.life.lock();
+        match &life.phase {
+            Phase::Idle => State::Idle,
+            Phase::Starting(_) => State::Starting,
+            Phase::Running { pid, .. } => State::Running { pid: *pid },
+            Phase::Backoff { until, error } => State::Backoff {
+                retry_in: until.saturating_duration_since(Instant::now()),
+                failures: life.failures,
+                error: error.detail(),
+            },
+            Phase::Closed => State::Closed,
+        }
+    }
+
+    /// Lets the child end, without waiting for it.
+    pub(super) fn stop(&self) {
+        let mut life = self.life.lock();
+        self.stop.send_replace(true);
+        if let Phase::Idle | Phase::Backoff { .. } = life.phase {
+            life.phase = Phase::Closed;
+        }
+    }
+
+    /// Lets the child end, and waits until it has.
+    pub(super) async fn shutdown(&self) {
+        self.stop();
+        // The sender is ours, so it cannot have gone.
+        let _ = self.alive.subscribe().wait_for(|alive| !*alive).await;
+    }
+
+    async fn stopped(&self) {
+        // As above.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    fn known_legacy(&self) -> bool {
+        self.life.lock().era == Some(Era::Legacy)
+    }
+}
+
+/// One start of a child and what becomes of it. Dropped at any time, by a runtime that ends,
+/// it leaves nobody waiting.
+struct Run(Arc<Supervisor>);
+
+impl Run {
+    async fn run(&self) {
+        let mut process = match self.start().await {
+            Ok(process) => process,
+            Err(error) => return self.ended(&error, Duration::ZERO),
+        };
+        let since = Instant::now();
+        let error = tokio::select! {
+            biased;
+            () = self.0.stopped() => {
+                process.link.close(&StdioError::Closed);
+                process.end().await;
+                StdioError::Closed
+            }
+            error = process.ended() => error,
+        };
+        // In this order, so that nobody is given the dead link again.
+        self.ended(&error, since.elapsed());
+        process.link.close(&error);
+    }
+
+    /// Starts and greets a child. One that ends when it is probed is started again and not
+    /// probed: some servers do not survive a request before `initialize`.
+    async fn start(&self) -> Result<Process, StdioError> {
+        let known = self.0.known_legacy();
+        match self.attempt(known).await {
+            Err(StdioError::Exited { .. }) if !known => self.attempt(true).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn attempt(&self, legacy: bool) -> Result<Process, StdioError> {
+        let Self(supervisor) = self;
+        let mut process = Process::start(&supervisor.config, supervisor.on_notification.clone())?;
+        let link = process.link.clone();
+        let greeted = tokio::select! {
+            biased;
+            () = supervisor.stopped() => Err(StdioError::Closed),
+            greeted = handshake::greet(&link, legacy) => greeted,
+            error = process.ended() => return Err(error),
+        };
+        match greeted {
+            Ok(hello) => {
+                process.note_child();
+                self.started(&process, hello);
+                Ok(process)
+            }
+            Err(error) => {
+                process.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn started(&self, process: &Process, hello: Hello) {
+        let pid = process.id();
+        let hello = process.link.greeted(hello);
+        tracing::info!(target: "mcp::stdio", backend = self.0.name(), pid, era = ?hello.era, version = hello.protocol_version, "server process started");
+        let running = Phase::Running {
+            link: process.link.clone(),
+            pid,
+        };
+        let mut life = self.0.life.lock();
+        life.era = Some(hello.era);
+        let before = std::mem::replace(&mut life.phase, running);
+        drop(life);
+        if let Phase::Starting(waiters) = before {
+            for waiter in waiters {
+                let _ = waiter.send(Ok(process.link.clone()));
+            }
+        }
+    }
+
+    /// Notes that the child has ended after it had served for `lived`.
+    fn ended(&self, error: &StdioError, lived: Duration) {
+        let Self(supervisor) = self;
+        let mut life = supervisor.life.lock();
+        let error = if *supervisor.stop.borrow() {
+            &StdioError::Closed
+        } else {
+            error
+        };
+        let next = if let StdioError::Closed = error {
+            Phase::Closed
+        } else {
+            life.failures = if lived >= HEALTHY {
+                1
+            } else {
+                life.failures.saturating_add(1)
+            };
+            let backoff = backoff(life.failures);
+            tracing::warn!(target: "mcp::stdio", backend = supervisor.name(), failures = life.failures, ?backoff, "{}", error.detail());
+            Phase::Backoff {
+                until: Instant::now() + backoff,
+                error: Arc::new(error.clone()),
+            }
+        };
+        let before = std::mem::replace(&mut life.phase, next);
+        drop(life);
+        if let Phase::Starting(waiters) = before {
+            for waiter in waiters {
+                let _ = waiter.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Still so only when the runtime has dropped the task.
+        let lost = matches!(
+            self.0.life.lock().phase,
+            Phase::Starting(_) | Phase::Running { .. }
+        );
+        if lost {
+            self.ended(&StdioError::Closed, Duration::ZERO);
+        }
+        self.0.alive.send_replace(false);
+    }
+}
+
+/// How long nobody can start a child after so many failures in a row, at least one.
+fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF
+        .saturating_mul(1 << (failures - 1).min(16))
+        .min(MAX_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_doubles_up_to_its_bound() {
+        let all = [1, 2, 3, 9, 10, u32::MAX].map(|failures| backoff(failures).as_millis());
+        assert_eq!(all, [100, 200, 400, 25_600, 30_000, 30_000]);
+    }
+}

@@ -1,0 +1,35 @@
+//! TLS to backends: the trust store of the system, read once.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_rustls::TlsConnector;
+
+static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(loaded.certs);
+    if taken == 0 {
+        return Err(format!(
+            "no trusted certificates were found on this node ({:?}): install ca-certificates or set SSL_CERT_FILE",
+            loaded.errors
+        ));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+});
+
+/// What connects to a host over TLS.
+///
+/// # Errors
+/// A message: the host is no name that a certificate can have, or the node has
+/// no trust store.
+pub fn to(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("host {host}: {e}"))?;
+    Ok((CONNECTOR.clone()?, name))
+}

@@ -1,0 +1,193 @@
+//! Acceptor and workers: one thread per core, each with a runtime of its own.
+//!
+//! One acceptor hands each connection to the worker that has the fewest
+//! (`SO_REUSEPORT` would skew few long connections, and reset queued ones when
+//! a listener closes). A connection never leaves its worker.
+
+use std::{
+    io,
+    net::TcpStream as StdStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+
+use crate::{call::WorkerId, listen, node::Node};
+
+/// A client that does not finish its request head in this time, idle time before
+/// it included, is hung up on.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Connections handed to a worker and not yet taken.
+const QUEUE: usize = 1024;
+
+/// The workers of a data plane.
+pub struct Workers {
+    hands: Vec<Hand>,
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// The acceptor's end of a worker.
+#[derive(Clone)]
+struct Hand {
+    connections: mpsc::Sender<StdStream>,
+    load: Arc<AtomicUsize>,
+}
+
+/// Gives up its place in the worker's load.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be had.
+    pub fn start(node: &Arc<Node>) -> io::Result<Self> {
+        let stop = watch::Sender::new(false);
+        let (mut hands, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..node.workers {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (connections, taken) = mpsc::channel(QUEUE);
+            let load = Arc::new(AtomicUsize::new(0));
+            let work = work(
+                node.clone(),
+                WorkerId(number),
+                taken,
+                load.clone(),
+                stop.subscribe(),
+            );
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            threads.push(thread.spawn(move || runtime.block_on(work))?);
+            hands.push(Hand { connections, load });
+        }
+        Ok(Self {
+            hands,
+            threads,
+            stop,
+        })
+    }
+
+    /// Accepts connections until the workers stop.
+    pub fn accept(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+        let hands = self.hands.clone();
+        let mut stop = self.stop.subscribe();
+        async move {
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => hand_over(&hands, stream).await,
+                        Err(error) => {
+                            // Out of descriptors: the next accept would fail as fast.
+                            tracing::warn!(%error, "a connection could not be accepted");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    },
+                    () = stopped(&mut stop) => return,
+                }
+            }
+        }
+    }
+
+    /// Ends the connections once their requests are answered, then the threads.
+    /// Blocks until they have ended.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        drop(self.hands);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}
+
+/// Resolves when the workers are to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender being gone means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn hand_over(hands: &[Hand], stream: TcpStream) {
+    let Some(hand) = hands
+        .iter()
+        .min_by_key(|hand| hand.load.load(Ordering::Relaxed))
+    else {
+        return;
+    };
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection was lost before it was served"),
+    };
+    hand.load.fetch_add(1, Ordering::Relaxed);
+    if hand.connections.send(stream).await.is_err() {
+        hand.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn work(
+    node: Arc<Node>,
+    worker: WorkerId,
+    mut connections: mpsc::Receiver<StdStream>,
+    load: Arc<AtomicUsize>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (done, mut all_done) = mpsc::channel::<()>(1);
+    loop {
+        let stream = tokio::select! {
+            stream = connections.recv() => stream,
+            () = stopped(&mut stop) => None,
+        };
+        let Some(stream) = stream else { break };
+        let place = Place(load.clone());
+        let (node, stop, done) = (node.clone(), stop.clone(), done.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = connection(node, worker, stream, stop).await {
+                tracing::debug!(%error, "client connection ended");
+            }
+            drop(done);
+        });
+    }
+    drop(done);
+    // Ends when the last connection has dropped its sender.
+    let _ = all_done.recv().await;
+}
+
+async fn connection(
+    node: Arc<Node>,
+    worker: WorkerId,
+    stream: StdStream,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
