@@ -1,0 +1,146 @@
+//! `mcpctl nodes`: the data planes and what each of them serves.
+
+use clap::Args;
+use fleet_proto::{
+    v1::{Node, NodeState, NodesRequest},
+    validate::Problem,
+};
+
+use crate::{
+    args::AdminFlags,
+    client, clock,
+    failure::Failure,
+    output::{self, Format},
+};
+
+/// Flags of `nodes`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// How to show them.
+    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// Shows them.
+pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    if flags.output == Format::Yaml {
+        return Err(Failure::Usage(
+            "nodes are not configuration: use -o table, wide, json or name".to_owned(),
+        ));
+    }
+    let mut client = client::connect(&flags.admin.resolve()?).await?;
+    let answer = client.nodes(NodesRequest {}).await?.into_inner();
+    if answer.nodes.is_empty() {
+        output::note("no data plane has connected yet");
+    }
+    let text = match flags.output {
+        Format::Json => serde_json::to_string_pretty(&answer.nodes)
+            .map_err(|e| Failure::other(format!("cannot write the nodes as JSON: {e}")))?,
+        Format::Name => answer
+            .nodes
+            .iter()
+            .map(|n| n.node_id.as_str())
+            .collect::<Vec<_>>()
+            .join("\n"),
+        _ if answer.nodes.is_empty() => String::new(),
+        _ => table(&answer.nodes, flags.output == Format::Wide, clock::now_ms()),
+    };
+    output::data(&text)?;
+    if matches!(flags.output, Format::Table | Format::Wide) {
+        for line in answer.nodes.iter().flat_map(troubles) {
+            output::note(&output::one_line(&line));
+        }
+    }
+    Ok(())
+}
+
+fn table(nodes: &[Node], wide: bool, now: u64) -> String {
+    let mut head = vec!["NODE", "STATE", "REVISION", "SEEN", "VERSION"];
+    if wide {
+        head.extend(["APPLIED IN", "BOOT", "LABELS"]);
+    }
+    let row = |node: &Node| {
+        let mut cells = vec![
+            node.node_id.clone(),
+            state(node),
+            node.revision.to_string(),
+            format!("{} ago", clock::age(node.last_seen_ms, now)),
+            node.version.clone(),
+        ];
+        if wide {
+            let labels: Vec<String> = node
+                .labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
+            cells.extend([
+                format!("{} us", node.apply_us),
+                node.boot_id.clone(),
+                labels.join(","),
+            ]);
+        }
+        cells
+    };
+    output::table(&head, &nodes.iter().map(row).collect::<Vec<_>>())
+}
+
+fn state(node: &Node) -> String {
+    let name = match node.state() {
+        NodeState::Unspecified => "UNKNOWN",
+        NodeState::Synced => "SYNCED",
+        NodeState::Pending => "PENDING",
+        NodeState::Nacked => "NACKED",
+        NodeState::Offline => "OFFLINE",
+    };
+    if node.degraded.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name} (degraded)")
+    }
+}
+
+/// What is wrong with a node, a line each.
+fn troubles(node: &Node) -> Vec<String> {
+    let id = &node.node_id;
+    let refused = node.errors.iter().map(|e| {
+        format!(
+            "{id} refused revision {}: {}",
+            node.nacked_revision,
+            Problem::from_wire(e)
+        )
+    });
+    let degraded = node
+        .degraded
+        .iter()
+        .map(|d| format!("{id} serves without: {}", Problem::from_wire(d)));
+    refused.chain(degraded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_degraded_node_shows_in_the_table_and_says_why() {
+        let node = Node {
+            node_id: "dp-1".to_owned(),
+            state: NodeState::Synced.into(),
+            revision: 7,
+            version: "0.1.0".to_owned(),
+            last_seen_ms: 1_000,
+            degraded: vec![fleet_proto::v1::Problem {
+                message: "no such command".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(
+            table(std::slice::from_ref(&node), false, 3_000),
+            "NODE   STATE               REVISION   SEEN     VERSION\n\
+             dp-1   SYNCED (degraded)   7          2s ago   0.1.0\n"
+        );
+        assert!(troubles(&node)[0].contains("no such command"));
+    }
+}

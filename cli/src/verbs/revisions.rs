@@ -1,0 +1,93 @@
+//! `mcpctl revisions`: the history, newest first.
+
+use clap::Args;
+use fleet_proto::v1::{Revision, RevisionsRequest};
+
+use crate::{
+    args::AdminFlags,
+    client, clock,
+    failure::Failure,
+    output::{self, Format},
+};
+
+/// Flags of `revisions`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// At most this many.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// How to show them.
+    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// Shows them.
+pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    if flags.output == Format::Yaml {
+        return Err(Failure::Usage(
+            "revisions are not configuration: use -o table, wide, json or name".to_owned(),
+        ));
+    }
+    let mut client = client::connect(&flags.admin.resolve()?).await?;
+    let answer = client
+        .revisions(RevisionsRequest { limit: flags.limit })
+        .await?
+        .into_inner();
+    output::data(&match flags.output {
+        Format::Json => serde_json::to_string_pretty(&answer)
+            .map_err(|e| Failure::other(format!("cannot write the revisions as JSON: {e}")))?,
+        Format::Name => answer
+            .revisions
+            .iter()
+            .map(|r| r.number.to_string())
+            .collect::<Vec<_>>()
+            .join("\n"),
+        _ => table(&answer.revisions, flags.output == Format::Wide),
+    })
+}
+
+fn table(revisions: &[Revision], wide: bool) -> String {
+    let mut head = vec!["REVISION", "CREATED", "AUTHOR", "CHANGES", "MESSAGE"];
+    if wide {
+        head.push("ROOT HASH");
+    }
+    let row = |r: &Revision| {
+        let mut cells = vec![
+            r.number.to_string(),
+            clock::rfc3339(r.created_ms),
+            r.author.clone(),
+            format!("+{} ~{} -{}", r.created, r.configured, r.deleted),
+            r.message.clone(),
+        ];
+        if wide {
+            cells.push(r.root_hash.iter().map(|b| format!("{b:02x}")).collect());
+        }
+        cells
+    };
+    output::table(&head, &revisions.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_one_line() {
+        let revision = Revision {
+            number: 3,
+            root_hash: vec![0xab, 0x01],
+            author: "admin".to_owned(),
+            message: "why\nnot".to_owned(),
+            created: 2,
+            deleted: 1,
+            ..Default::default()
+        };
+        assert_eq!(
+            table(&[revision], true),
+            "REVISION   CREATED                AUTHOR   CHANGES    MESSAGE   ROOT HASH\n\
+             3          1970-01-01T00:00:00Z   admin    +2 ~0 -1   why not   ab01\n"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Waiting until every connected data plane serves a revision, or says why not.
+
+use std::time::Duration;
+
+use fleet_proto::{
+    key::{Key, Kind},
+    v1::{Node, NodeState, NodesRequest, NodesResponse},
+    validate::Problem,
+};
+
+use crate::{client::Client, failure::Failure, output};
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// Nodes must have answered this revision or a later one.
+    pub(crate) revision: u64,
+    /// What was written: what else does not work on a node is not this write's failure.
+    pub(crate) keys: &'a [Key],
+    /// How long.
+    pub(crate) timeout: Duration,
+}
+
+/// How the nodes stand towards what is wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Verdict {
+    /// Connected, and serve it.
+    served: Vec<String>,
+    /// Connected, and have not answered.
+    pending: Vec<String>,
+    /// Not connected; they do not block.
+    offline: Vec<String>,
+    /// `node: reason`.
+    refused: Vec<String>,
+    /// `node: reason`, of resources that were not written.
+    elsewhere: Vec<String>,
+}
+
+/// Waits. Returns when every connected node serves the revision, or when there
+/// is none.
+///
+/// # Errors
+/// `Refused` when a node refused it or serves it with something of it missing,
+/// `TimedOut` naming the nodes that did not answer.
+pub(crate) async fn until_served(client: &mut Client, wanted: Wanted<'_>) -> Result<(), Failure> {
+    let mut last = Verdict::default();
+    let watch = async {
+        let mut stream = client.watch_nodes(NodesRequest {}).await?.into_inner();
+        while let Some(nodes) = stream.message().await? {
+            last = judge(&nodes, wanted.revision, wanted.keys);
+            if last.pending.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Failure::Unreachable(
+            "the control plane ended the watch of its nodes".to_owned(),
+        ))
+    };
+    match tokio::time::timeout(wanted.timeout, watch).await {
+        Ok(answered) => answered?,
+        Err(_) => return Err(late(&last, wanted)),
+    }
+    report(&last, wanted.revision)
+}
+
+fn late(last: &Verdict, wanted: Wanted<'_>) -> Failure {
+    let millis = u64::try_from(wanted.timeout.as_millis()).unwrap_or(u64::MAX);
+    let timeout = fleet_proto::duration::Duration::from_millis(millis);
+    let who = if last.pending.is_empty() {
+        "the control plane".to_owned()
+    } else {
+        last.pending.join(", ")
+    };
+    let text = format!(
+        "revision {} was not answered within {timeout} by: {who}",
+        wanted.revision
+    );
+    if last.refused.is_empty() {
+        return Failure::TimedOut(text);
+    }
+    output::note(&format!("error: {text}"));
+    Failure::Refused(last.refused.join("\nerror: "))
+}
+
+fn report(verdict: &Verdict, revision: u64) -> Result<(), Failure> {
+    for node in &verdict.offline {
+        output::note(&format!(
+            "note: {node} is offline and will get revision {revision} when it is back"
+        ));
+    }
+    for reason in &verdict.elsewhere {
+        output::note(&format!("warning: not of this change: {reason}"));
+    }
+    if !verdict.refused.is_empty() {
+        return Err(Failure::Refused(verdict.refused.join("\nerror: ")));
+    }
+    match verdict.served.len() {
+        0 => output::note(&format!(
+            "note: no data plane is connected; revision {revision} is stored"
+        )),
+        1 => output::note(&format!(
+            "revision {revision} is served by {}",
+            verdict.served[0]
+        )),
+        n => output::note(&format!("revision {revision} is served by {n} data planes")),
+    }
+    Ok(())
+}
+
+fn judge(nodes: &NodesResponse, revision: u64, keys: &[Key]) -> Verdict {
+    let mut verdict = Verdict::default();
+    for node in &nodes.nodes {
+        let id = node.node_id.clone();
+        if node.state() == NodeState::Offline {
+            verdict.offline.push(id);
+        } else if node.nacked_revision >= revision && node.nacked_revision > node.revision {
+            verdict.refused.extend(refusals(node));
+        } else if node.revision < revision {
+            verdict.pending.push(id);
+        } else {
+            let (ours, others): (Vec<_>, Vec<_>) = node
+                .degraded
+                .iter()
+                .map(Problem::from_wire)
+                .partition(|p| concerns(p, keys));
+            let reason =
+                |p: Problem| format!("{id} serves revision {} without: {p}", node.revision);
+            if ours.is_empty() {
+                verdict.served.push(id.clone());
+            }
+            verdict.refused.extend(ours.into_iter().map(&reason));
+            verdict.elsewhere.extend(others.into_iter().map(&reason));
+        }
+    }
+    verdict
+}
+
+fn refusals(node: &Node) -> Vec<String> {
+    let start = format!("{} refused revision {}", node.node_id, node.nacked_revision);
+    if node.errors.is_empty() {
+        return vec![start];
+    }
+    node.errors
+        .iter()
+        .map(|e| format!("{start}: {}", Problem::from_wire(e)))
+        .collect()
+}
+
+/// Whether a node's problem is one of what was written. A policy that cannot be
+/// resolved shows at the gateways that use it.
+fn concerns(problem: &Problem, keys: &[Key]) -> bool {
+    let Some(key) = &problem.key else { return true };
+    let through_policy = key.kind == Kind::Gateway
+        && keys
+            .iter()
+            .any(|k| k.kind == Kind::AuthPolicy && k.project == key.project);
+    through_policy || keys.contains(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, state: NodeState, revision: u64) -> Node {
+        Node {
+            node_id: id.to_owned(),
+            state: state.into(),
+            revision,
+            ..Default::default()
+        }
+    }
+
+    fn problem(kind: Kind, name: &str) -> fleet_proto::v1::Problem {
+        Problem {
+            key: Some(Key::new("", kind, name)),
+            path: "stdio.command".to_owned(),
+            message: "not found".to_owned(),
+        }
+        .to_wire()
+    }
+
+    fn judged(nodes: Vec<Node>, keys: &[Key]) -> Verdict {
+        judge(&NodesResponse { nodes, revision: 7 }, 7, keys)
+    }
+
+    #[test]
+    fn offline_nodes_do_not_block_and_late_ones_do() {
+        let verdict = judged(
+            vec![
+                node("a", NodeState::Synced, 7),
+                node("b", NodeState::Offline, 3),
+                node("c", NodeState::Pending, 6),
+            ],
+            &[],
+        );
+        assert_eq!(
+            (verdict.served, verdict.offline, verdict.pending),
+            (
+                vec!["a".to_owned()],
+                vec!["b".to_owned()],
+                vec!["c".to_owned()],
+            )
+        );
+    }
+
+    #[test]
+    fn a_nack_names_the_node_and_every_reason() {
+        let mut nacked = node("a", NodeState::Nacked, 6);
+        nacked.nacked_revision = 7;
+        nacked.errors = vec![problem(Kind::Backend, "x"), problem(Kind::Backend, "y")];
+        let verdict = judged(vec![nacked], &[]);
+        assert_eq!(verdict.refused.len(), 2);
+        assert!(
+            verdict.refused[0].starts_with("a refused revision 7: "),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn an_older_refusal_does_not_count() {
+        let mut node = node("a", NodeState::Pending, 5);
+        node.nacked_revision = 6;
+        assert_eq!(judged(vec![node], &[]).pending, ["a"]);
+    }
+
+    #[test]
+    fn only_what_was_written_is_a_failure_of_the_write() {
+        let mut node = node("a", NodeState::Synced, 7);
+        node.degraded = vec![
+            problem(Kind::Backend, "mine"),
+            problem(Kind::Backend, "theirs"),
+        ];
+        let verdict = judged(vec![node.clone()], &[Key::new("", Kind::Backend, "mine")]);
+        assert_eq!(
+            (
+                verdict.refused.len(),
+                verdict.elsewhere.len(),
+                verdict.served.len()
+            ),
+            (1, 1, 0)
+        );
+        node.degraded = vec![problem(Kind::Gateway, "g")];
+        let verdict = judged(vec![node], &[Key::new("", Kind::AuthPolicy, "staff")]);
+        assert_eq!(
+            verdict.refused.len(),
+            1,
+            "a gateway shows what is wrong with its policy"
+        );
+    }
+}
