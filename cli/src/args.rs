@@ -78,6 +78,15 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// What it logs when nothing else is said.
+    pub(crate) const fn log_filter(&self) -> &'static str {
+        match self {
+            // It says itself what does not work on its node.
+            Self::Up(_) => "warn,mcp_dataplane::table=error,mcp_controlplane::sync=error",
+            _ => "warn",
+        }
+    }
+
     /// Does it.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         // Boxed: a verb's state would be as large as that of the largest.

@@ -87,16 +87,16 @@ pub(crate) fn located(documents: &Documents, problems: &[Problem]) -> Failure {
 
 /// One line per resource, as `kubectl` writes them, then the revision.
 pub(crate) fn print(changes: &[Change], revision: u64, dry_run: bool) -> Result<(), Failure> {
+    let suffix = if dry_run { " (dry run)" } else { "" };
     let mut text = String::new();
     for change in changes {
-        let suffix = if dry_run { " (dry run)" } else { "" };
         text.push_str(&format!(
             "{} {}{suffix}\n",
             name(change),
             verb(change.action())
         ));
     }
-    text.push_str(&format!("revision {revision}\n"));
+    text.push_str(&format!("revision {revision}{suffix}\n"));
     output::data(&text)
 }
 

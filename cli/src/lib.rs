@@ -1,11 +1,11 @@
 //! `mcpctl`: the command line of mcp-fleet, as a library so that tests can embed it.
 //!
-//! In the order in which a command meets them: [`args`] (what was asked),
-//! [`verbs`] (one file each), then what verbs share: [`context`] (where the
-//! control plane is), [`client`] (how to speak to it), [`sources`] (files),
-//! [`change`] and [`wait`] (writing, and who serves it), [`mcp`] (speaking to a
-//! gateway), [`output`] and [`failure`] (what people and scripts see). [`demo`]
-//! is the MCP server that the quickstart uses.
+//! In the order in which a command meets them: `args` (what was asked), `verbs`
+//! (one file each), then what verbs share: `context` (where the control plane
+//! is), `client` (how to speak to it), `sources` (files), `kinds` (names),
+//! `change` and `wait` (writing, and who serves it), `mcp` (speaking to a
+//! gateway), `output`, `clock` and `failure` (what people and scripts see).
+//! [`demo`] is the MCP server that the quickstart uses.
 
 mod args;
 mod change;
@@ -24,6 +24,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
@@ -35,7 +36,7 @@ use crate::failure::Failure;
 pub fn main() -> ExitCode {
     // Prints help and version itself; a usage error exits with 2.
     let cli = args::Cli::parse();
-    start_logging(cli.log.as_deref());
+    start_logging(cli.log.as_deref(), cli.verb.log_filter());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -64,15 +65,15 @@ fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-/// Logs go to stderr: `--log` or `RUST_LOG`, warnings only by default.
-fn start_logging(filter: Option<&str>) {
-    let filter = filter
-        .map(tracing_subscriber::EnvFilter::new)
-        .or_else(|| tracing_subscriber::EnvFilter::try_from_default_env().ok())
-        .unwrap_or_else(|| tracing_subscriber::EnvFilter::new("warn"));
+/// Logs go to stderr: `--log`, else `RUST_LOG`, else what the verb likes.
+fn start_logging(given: Option<&str>, default: &str) {
+    let filter = given
+        .map(EnvFilter::new)
+        .or_else(|| EnvFilter::try_from_default_env().ok())
+        .unwrap_or_else(|| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // An embedding test may have installed its own.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let _ = builder
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();

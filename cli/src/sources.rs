@@ -147,4 +147,16 @@ mod tests {
             2
         );
     }
+
+    #[test]
+    fn every_example_is_valid() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        for file in files(&examples).unwrap() {
+            let documents = documents(&read(std::slice::from_ref(&file)).unwrap());
+            assert!(!documents.documents.is_empty(), "{}", file.display());
+            if let Err(problems) = documents.check() {
+                panic!("{problems:#?}");
+            }
+        }
+    }
 }

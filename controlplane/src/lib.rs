@@ -80,23 +80,23 @@ pub enum StartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The address is taken or not ours.
-    #[error("cannot listen on {addr}: {source}: choose another address with --grpc-listen")]
+    #[error("cannot listen on {addr}: {reason}: choose another address with --grpc-listen")]
     Listen {
         /// What was to be listened on.
         addr: SocketAddr,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Another process has the database.
     #[error("database {0} is used by another control plane: stop that one, or choose another file")]
     InUse(PathBuf),
     /// The database cannot be reached.
-    #[error("database {database}: {source}: its folder must exist and be writable")]
+    #[error("database {database}: {reason}: its folder must exist and be writable")]
     Open {
         /// The file.
         database: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The stored configuration does not pass this version's validation.
     #[error(
@@ -161,9 +161,9 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     sync::recall::recall(changes.publisher(), &*store, &nodes).await?;
     let nodes = Arc::new(Registry::new(nodes));
 
-    let listen_error = |source| StartError::Listen {
+    let listen_error = |reason| StartError::Listen {
         addr: settings.grpc_listen,
-        source,
+        reason,
     };
     let listener = TcpListener::bind(settings.grpc_listen)
         .await
@@ -217,15 +217,15 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
 
 /// One process per file: another one's revisions would never be published here.
 fn lock(database: &Path) -> Result<File, StartError> {
-    let open = |source| StartError::Open {
+    let open = |reason| StartError::Open {
         database: database.to_owned(),
-        source,
+        reason,
     };
     let file = File::create(lock_path(database)).map_err(open)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse(database.to_owned())),
-        Err(TryLockError::Error(source)) => Err(open(source)),
+        Err(TryLockError::Error(reason)) => Err(open(reason)),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The `mcp-controlplane` program.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::ExitCode,
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, builder::BoolishValueParser};
 use mcp_controlplane::{ControlPlane, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -23,26 +24,46 @@ struct Args {
     #[arg(long, env = "MCP_FLEET_DATABASE", default_value = "./mcp-fleet.db")]
     database: PathBuf,
     /// Listen beyond loopback without TLS: tokens travel unencrypted.
-    #[arg(long, env = "MCP_FLEET_INSECURE")]
+    #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
+    /// What to log on stderr: a level, or `target=level` pairs.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "MCP_FLEET_LOG",
+        default_value = "info"
+    )]
+    log: String,
 }
 
 /// Tokens come by the environment only: a command line is visible to all users.
 const ADMIN_TOKEN: &str = "MCP_FLEET_ADMIN_TOKEN";
 const NODE_TOKEN: &str = "MCP_FLEET_NODE_TOKEN";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    let filter =
-        EnvFilter::try_from_env("MCP_FLEET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    match serve(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mcp-controlplane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("--log {}: not a log filter", args.log))?;
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
         .init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("no runtime")?
+        .context("the runtime does not start")?
         .block_on(run(args))
 }
 

@@ -203,8 +203,12 @@ impl TestNode {
 
     /// The next set, whole; checks what every set must keep to.
     async fn set(&mut self) -> Set {
-        let FromControl::Begin(begin) = self.next().await.unwrap() else {
-            panic!("no begin")
+        let begin = loop {
+            match self.next().await.unwrap() {
+                FromControl::Begin(begin) => break begin,
+                FromControl::Heartbeat(_) => {}
+                other => panic!("{other:?} where a set was to begin"),
+            }
         };
         assert_eq!(begin.mode(), SyncMode::Snapshot);
         let mut resources = BTreeMap::new();

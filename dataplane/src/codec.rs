@@ -79,17 +79,36 @@ pub fn respond(reply: Result<Reply, CallError>, id: Bytes, era: Era) -> Response
                 // The stream has begun: an error can only be a message now.
                 message.unwrap_or_else(|error| error.to_message(&id))
             });
-            let mut response = Response::new(Body::events(Box::pin(events)));
-            let headers = response.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("text/event-stream"),
-            );
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-            response
+            events_response(Box::pin(events))
         }
         Err(error) => json(error.status(era), error.to_message(&id)),
+    }
+}
+
+/// A response with an event stream.
+fn events_response(events: crate::body::Events) -> Response<Body> {
+    let mut response = Response::new(Body::events(events));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Whether the client names event streams before JSON, or JSON not at all:
+/// then a single message is an event stream to it, too.
+fn prefers_events(headers: &HeaderMap) -> bool {
+    let Some(accept) = headers.get(header::ACCEPT).map(HeaderValue::as_bytes) else {
+        return false;
+    };
+    let at = |kind: &[u8]| memchr::memmem::find(accept, kind);
+    match (at(b"text/event-stream"), at(b"application/json")) {
+        (Some(events), Some(json)) => events < json,
+        (Some(_), None) => at(b"*/*").is_none() && at(b"application/*").is_none(),
+        (None, _) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole call path, top to bottom: what the proxy answers itself, and what
 //! goes to a backend.
 
+mod handshake;
 mod own;
 
 use std::{sync::Arc, time::Instant};
@@ -15,7 +16,7 @@ use crate::{
     upstream::http::headers,
 };
 
-pub use own::initialize;
+pub use handshake::initialize;
 
 /// Answers a client's request.
 ///

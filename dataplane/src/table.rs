@@ -2,6 +2,7 @@
 //! configuration makes a new one aside and swaps it in whole.
 
 pub mod compile;
+mod open;
 
 use std::{
     collections::{BTreeMap, HashMap},

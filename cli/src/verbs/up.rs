@@ -9,7 +9,11 @@ mod hints;
 mod places;
 mod watch;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use mcp_dataplane::DataPlane;
@@ -63,6 +67,11 @@ pub(crate) struct Flags {
 
 /// Runs until it is told to stop.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    if flags.file == Path::new("-") {
+        return Err(Failure::Usage(
+            "up watches its file, which stdin is not: name one with -f FILE".to_owned(),
+        ));
+    }
     let mut signals = Signals::new()?;
     let sources = sources::read(std::slice::from_ref(&flags.file))?;
     let documents = sources::documents(&sources);
@@ -220,7 +229,7 @@ async fn announce(places: &Places, endpoints: &[Endpoint], revision: u64) -> Res
         "mcp-fleet is up, revision {revision}\n\n{}\nTry:\n",
         listed(endpoints)
     );
-    for command in hints::commands(first, &tools) {
+    for command in hints::commands(&hints::program(), first, &tools) {
         text.push_str(&format!("  {command}\n"));
     }
     output::data(&text)?;

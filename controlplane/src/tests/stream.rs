@@ -272,3 +272,38 @@ async fn a_shutdown_sends_nodes_and_watchers_away() {
     assert!(matches!(node.next().await.unwrap(), FromControl::GoAway(_)));
     while let Ok(Some(_)) = watch.message().await {}
 }
+
+/// Acks all it gets, and leaves after every third set to come back with what it
+/// has. Ends with the last revision, still connected.
+async fn follow(plane: &Plane, id: String, last: u64) -> TestNode {
+    let mut serving = hello(&id);
+    loop {
+        let mut node = plane.connect(serving.clone()).await;
+        for _ in 0..3 {
+            if serving.revision == last {
+                return node;
+            }
+            let set = node.set().await;
+            node.ack(&set).await;
+            serving = hello_serving(&id, &set);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nodes_that_come_and_go_while_writes_race_all_end_at_the_newest_revision() {
+    const WRITES: u64 = 40;
+    const NODES: usize = 8;
+    let plane = Plane::start().await;
+    let write = |n| {
+        let plane = &plane;
+        async move { plane.apply(vec![backend(&format!("b{n}"))]).await }
+    };
+    let nodes = (0..NODES).map(|n| follow(&plane, format!("n{n}"), WRITES));
+    let writes = futures_util::future::join_all((0..WRITES).map(write));
+    let (connected, revisions) = tokio::join!(futures_util::future::join_all(nodes), writes);
+    assert_eq!(revisions.into_iter().max(), Some(WRITES));
+    let synced = |n: &NodesResponse| n.nodes.iter().all(|n| n.state() == NodeState::Synced);
+    let nodes = plane.until(synced).await;
+    assert_eq!((nodes.nodes.len(), connected.len()), (NODES, NODES));
+}

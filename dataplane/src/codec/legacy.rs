@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future};
+use futures_util::{StreamExt, future, stream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Inbound, empty, json, respond, unreadable, unsupported};
+use super::{
+    Inbound, empty, events_response, json, prefers_events, respond, unreadable, unsupported,
+};
 use crate::{
     body::Body,
     call::{Call, Era, Method, ProtocolVersion, Reply},
@@ -78,8 +80,12 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
         .id
         .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
     let call = call(&inbound, session, inbound.body.clone(), message);
-    let reply = stack::answer(&inbound.node, &inbound.gateway, call).await;
-    respond(reply, id, Era::Legacy)
+    match stack::answer(&inbound.node, &inbound.gateway, call).await {
+        Ok(Reply::Whole(answer)) if prefers_events(&inbound.headers) => {
+            events_response(Box::pin(stream::iter([answer.body])))
+        }
+        reply => respond(reply, id, Era::Legacy),
+    }
 }
 
 /// The requests of a batch run side by side; the responses are one array
@@ -210,7 +216,10 @@ async fn initialize(inbound: &Inbound, message: &Message) -> Response<Body> {
             return json(StatusCode::OK, error.to_message(id));
         }
     };
-    let result = stack::initialize(&inbound.gateway, version).await;
+    let result = match stack::initialize(&inbound.gateway, version).await {
+        Ok(result) => result,
+        Err(error) => return json(StatusCode::OK, error.to_message(id)),
+    };
     let mut response = json(StatusCode::OK, result_message(id, &result));
     response.headers_mut().insert(SESSION_ID, session);
     response

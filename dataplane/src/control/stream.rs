@@ -32,8 +32,8 @@ use crate::{node::Node, sealed, table::compile::Version};
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// A control plane silent for longer than this is gone: it sends heartbeats.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Longest message: a chunk and what is around it.
-const MAX_MESSAGE: usize = 4 << 20;
+/// Longest message: a chunk of 256 KiB, unless a single resource is larger.
+const MAX_MESSAGE: usize = 64 << 20;
 /// Answers under way; there is one nonce in flight.
 const QUEUE: usize = 8;
 

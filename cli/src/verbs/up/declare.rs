@@ -2,6 +2,9 @@
 //! written, documents that are gone from it are deleted, and whatever else is
 //! stored stays.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -9,7 +12,7 @@ use std::{
 
 use fleet_proto::{
     key::Key,
-    v1::{Action, Change, DeleteRequest},
+    v1::{Action, ApplyRequest, ApplyResponse, Change, DeleteRequest, Resource, resource},
 };
 use tonic::Code;
 
@@ -59,10 +62,9 @@ pub(crate) async fn declare(
         .filter(|k| !declared.contains(k) && present.contains(k))
         .cloned()
         .collect();
-    let kept = stored
+    let (leaving, kept): (Vec<Resource>, Vec<Resource>) = stored
         .into_iter()
-        .filter(|r| Key::of(r).is_none_or(|key| !gone.contains(&key)))
-        .collect();
+        .partition(|r| Key::of(r).is_some_and(|key| gone.contains(&key)));
     change::check_with(&documents, kept)?;
 
     // Both sets, until the change is done: after a crash nothing is forgotten.
@@ -71,42 +73,67 @@ pub(crate) async fn declare(
         message: format!("mcpctl up -f {}", path.display()),
         ..How::default()
     };
-    let (mut changes, mut revision) = (Vec::new(), 0);
-    // A document that takes the place of a removed one (its path, say) fits in
-    // only after the removal.
-    let after = match client.apply(change::request(&documents, &how)).await {
-        Err(status) if status.code() == Code::InvalidArgument && !gone.is_empty() => {
-            revision = delete(client, &gone, &how, &mut changes).await?;
-            client.apply(change::request(&documents, &how)).await?
+    let request = change::request(&documents, &how);
+    let after = match client.apply(request.clone()).await {
+        Err(status) if status.code() == Code::InvalidArgument && !leaving.is_empty() => {
+            apply_beside(client, request, leaving).await?
         }
-        answer => answer?,
-    }
-    .into_inner();
-    changes.extend(after.changes);
-    if revision == 0 && !gone.is_empty() {
-        revision = delete(client, &gone, &how, &mut changes).await?;
+        answer => answer?.into_inner(),
+    };
+    let (mut changes, mut revision) = (after.changes, after.revision);
+    if !gone.is_empty() {
+        let request = DeleteRequest {
+            keys: gone.iter().map(Key::to_wire).collect(),
+            message: how.message.clone(),
+            ..DeleteRequest::default()
+        };
+        let done = client.delete(request).await?.into_inner();
+        changes.extend(done.changes);
+        revision = done.revision;
     }
     places.declare(&keys)?;
     changes.retain(|c| c.action() != Action::Unchanged);
     Ok(Declared {
-        revision: revision.max(after.revision),
+        revision,
         changes,
         keys,
     })
 }
 
-async fn delete(
+/// Applies documents of which one takes the path of a gateway that is to go.
+/// Deleting that one first could leave no gateway for a moment, which means an
+/// open one: it steps aside instead, with its policy.
+async fn apply_beside(
     client: &mut Client,
-    keys: &[Key],
-    how: &How,
-    changes: &mut Vec<Change>,
-) -> Result<u64, Failure> {
-    let request = DeleteRequest {
-        keys: keys.iter().map(Key::to_wire).collect(),
-        message: how.message.clone(),
-        ..DeleteRequest::default()
+    request: ApplyRequest,
+    leaving: Vec<Resource>,
+) -> Result<ApplyResponse, Failure> {
+    let gateways: Vec<Resource> = leaving
+        .into_iter()
+        .filter(|r| matches!(r.kind, Some(resource::Kind::Gateway(_))))
+        .collect();
+    let write = |resources| ApplyRequest {
+        resources,
+        message: request.message.clone(),
+        ..ApplyRequest::default()
     };
-    let done = client.delete(request).await?.into_inner();
-    changes.extend(done.changes);
-    Ok(done.revision)
+    client
+        .apply(write(gateways.iter().cloned().map(aside).collect()))
+        .await?;
+    match client.apply(request.clone()).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => {
+            // Where they were; the reason for all this matters more than a failure here.
+            let _ = client.apply(write(gateways)).await;
+            Err(status.into())
+        }
+    }
+}
+
+/// A gateway at a path of its own.
+fn aside(mut resource: Resource) -> Resource {
+    if let Some(resource::Kind::Gateway(gateway)) = &mut resource.kind {
+        gateway.path = format!("/mcpctl-removing/{}/{}", gateway.project, gateway.name);
+    }
+    resource
 }

@@ -1,6 +1,10 @@
 //! What `up` says when it is ready: the endpoints, and three commands to try.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use fleet_proto::{
     key::DEFAULT_PROJECT,
@@ -63,9 +67,32 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listener.port())
 }
 
+/// How this program is called from here: by name where the shell finds it, else
+/// by path, as after a first build.
+pub(crate) fn program() -> String {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let here = env::current_dir().unwrap_or_default();
+    named(env::current_exe().ok(), env::split_paths(&path), &here)
+}
+
+fn named(exe: Option<PathBuf>, mut dirs: impl Iterator<Item = PathBuf>, here: &Path) -> String {
+    const NAME: &str = "mcpctl";
+    match exe {
+        Some(exe) if exe.ends_with(NAME) && !dirs.any(|dir| dir.join(NAME).is_file()) => {
+            let path = match exe.strip_prefix(here) {
+                // A single word would be looked for in PATH.
+                Ok(short) if short.components().count() > 1 => short,
+                _ => &exe,
+            };
+            output::shell_word(&path.display().to_string())
+        }
+        _ => NAME.to_owned(),
+    }
+}
+
 /// The three commands. `tools` is what the first endpoint offers, where that
 /// could be found out.
-pub(crate) fn commands(endpoint: &Endpoint, tools: &[Value]) -> [String; 3] {
+pub(crate) fn commands(program: &str, endpoint: &Endpoint, tools: &[Value]) -> [String; 3] {
     let token = if endpoint.guarded {
         " --token TOKEN"
     } else {
@@ -82,9 +109,9 @@ pub(crate) fn commands(endpoint: &Endpoint, tools: &[Value]) -> [String; 3] {
         None => "TOOL '{}'".to_owned(),
     };
     [
-        format!("mcpctl tools{token}"),
-        format!("mcpctl call{token} {call}"),
-        "mcpctl nodes".to_owned(),
+        format!("{program} tools{token}"),
+        format!("{program} call{token} {call}"),
+        format!("{program} nodes"),
     ]
 }
 
@@ -183,18 +210,42 @@ mod tests {
             json!({"name": "odd", "inputSchema": {"properties": {"x": {"type": "array"}}, "required": ["x"]}}),
         ];
         assert_eq!(
-            commands(&endpoint, &tools)[1],
+            commands("mcpctl", &endpoint, &tools)[1],
             r#"mcpctl call demo__echo '{"text":"hello"}'"#
         );
         assert_eq!(
-            commands(&endpoint, &tools[..1])[1],
+            commands("mcpctl", &endpoint, &tools[..1])[1],
             "mcpctl call demo__time '{}'"
         );
-        assert_eq!(commands(&endpoint, &tools[2..])[1], "mcpctl call TOOL '{}'");
+        assert_eq!(
+            commands("mcpctl", &endpoint, &tools[2..])[1],
+            "mcpctl call TOOL '{}'"
+        );
         let guarded = Endpoint {
             guarded: true,
             ..endpoint
         };
-        assert_eq!(commands(&guarded, &[])[0], "mcpctl tools --token TOKEN");
+        assert_eq!(
+            commands("mcpctl", &guarded, &[])[0],
+            "mcpctl tools --token TOKEN"
+        );
+    }
+
+    #[test]
+    fn the_program_is_called_as_it_can_be_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().join("target/debug/mcpctl");
+        std::fs::create_dir_all(exe.parent().unwrap()).unwrap();
+        std::fs::write(&exe, "").unwrap();
+        let from =
+            |here: &Path, dirs: &[PathBuf]| named(Some(exe.clone()), dirs.iter().cloned(), here);
+        let bin = exe.parent().unwrap();
+        assert_eq!(from(dir.path(), &[bin.to_owned()]), "mcpctl");
+        assert_eq!(from(dir.path(), &[]), "target/debug/mcpctl");
+        assert_eq!(from(bin, &[]), exe.display().to_string());
+        assert_eq!(
+            named(Some("/x/other".into()), std::iter::empty(), bin),
+            "mcpctl"
+        );
     }
 }

@@ -44,6 +44,7 @@ impl Places {
                 dir.display()
             ))
         };
+        let dir = std::path::absolute(&dir).map_err(|e| cannot("find", &e))?;
         context::private_dir(&dir).map_err(|e| cannot("make", &e))?;
         let lock = OpenOptions::new()
             .create(true)

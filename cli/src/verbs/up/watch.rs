@@ -119,7 +119,7 @@ fn hash(sources: &[Source]) -> Hash {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, slice};
 
     use super::*;
 
@@ -128,12 +128,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.yaml");
         fs::write(&path, "one").unwrap();
-        let mut watch = Watch::new(path.clone(), &sources::read(&[path.clone()]).unwrap());
+        let mut watch = Watch::new(
+            path.clone(),
+            &sources::read(slice::from_ref(&path)).unwrap(),
+        );
         // The same length within the same moment.
         fs::write(&path, "two").unwrap();
         assert_eq!(
             watch.changed().await.unwrap(),
-            sources::read(&[path.clone()]).unwrap()
+            sources::read(slice::from_ref(&path)).unwrap()
         );
         fs::remove_file(&path).unwrap();
         assert!(watch.changed().await.is_err());

@@ -1,0 +1,145 @@
+//! `initialize` and `server/discover`: what a gateway says of itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json, value::RawValue};
+use tower_mcp_types::protocol::{
+    CacheScope, CompletionsCapability, DiscoverResult, Implementation, InitializeResult,
+    LoggingCapability, PromptsCapability, ResourcesCapability, ServerCapabilities, ToolsCapability,
+};
+
+use super::own::settled;
+use crate::{
+    call::{Era, ProtocolVersion},
+    catalog::Snapshot,
+    codec::SERVER_INFO,
+    error::CallError,
+    table::Gateway,
+};
+
+/// JSON-RPC: something went wrong that is not the client's fault.
+const INTERNAL_ERROR: i64 = -32_603;
+
+/// The `InitializeResult` for a client of this version: a JSON text.
+///
+/// # Errors
+/// It cannot be written.
+pub async fn initialize(gateway: &Gateway, version: ProtocolVersion) -> Result<Bytes, CallError> {
+    settled(gateway).await;
+    let parts = snapshots(gateway);
+    let result = InitializeResult {
+        protocol_version: version.as_str().to_owned(),
+        capabilities: capabilities(&parts, Era::Legacy),
+        server_info: serde_json::from_str::<Implementation>(SERVER_INFO).map_err(unwritten)?,
+        instructions: instructions(gateway, &parts),
+        meta: None,
+    };
+    text(&serde_json::to_value(result).map_err(unwritten)?)
+}
+
+/// The `DiscoverResult`: a JSON text.
+pub(super) fn discover(gateway: &Gateway) -> Result<Bytes, CallError> {
+    let parts = snapshots(gateway);
+    let index = gateway.index();
+    let result = DiscoverResult {
+        supported_versions: ProtocolVersion::ALL.map(|v| v.as_str().to_owned()).to_vec(),
+        capabilities: capabilities(&parts, Era::Modern),
+        ttl_ms: Some(u64::try_from(index.ttl.as_millis()).unwrap_or(u64::MAX)),
+        cache_scope: Some(if index.public {
+            CacheScope::Public
+        } else {
+            CacheScope::Private
+        }),
+        instructions: instructions(gateway, &parts),
+        meta: None,
+    };
+    let mut result = serde_json::to_value(result).map_err(unwritten)?;
+    let info: Value = serde_json::from_str(SERVER_INFO).map_err(unwritten)?;
+    result["resultType"] = "complete".into();
+    result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": info});
+    if let Some(own) = sole_capabilities(&parts) {
+        result["capabilities"] = own;
+    }
+    text(&result)
+}
+
+fn text(result: &Value) -> Result<Bytes, CallError> {
+    serde_json::to_vec(result)
+        .map(Bytes::from)
+        .map_err(unwritten)
+}
+
+fn unwritten(error: serde_json::Error) -> CallError {
+    CallError::refused(
+        INTERNAL_ERROR,
+        format!("the result cannot be written: {error}"),
+    )
+}
+
+fn snapshots(gateway: &Gateway) -> Vec<Arc<Snapshot>> {
+    gateway
+        .backends
+        .iter()
+        .map(|b| b.catalog.snapshot())
+        .collect()
+}
+
+/// The instructions of the backends: each one's under its name, which is the
+/// prefix of its tools.
+fn instructions(gateway: &Gateway, parts: &[Arc<Snapshot>]) -> Option<String> {
+    let told = gateway
+        .backends
+        .iter()
+        .zip(parts)
+        .filter_map(|(backend, part)| {
+            let text = part.about.instructions.as_deref()?;
+            (!text.trim().is_empty()).then_some((backend.name(), text))
+        });
+    let told: Vec<_> = told.collect();
+    match (told.as_slice(), gateway.backends.len()) {
+        ([], _) => None,
+        ([(_, only)], 1) => Some((*only).to_owned()),
+        (several, _) => {
+            let sections = several
+                .iter()
+                .map(|(name, text)| format!("# {name}\n{text}"));
+            Some(sections.collect::<Vec<_>>().join("\n\n"))
+        }
+    }
+}
+
+/// A single backend that speaks the modern era speaks for itself: all its
+/// methods are passed to it.
+fn sole_capabilities(parts: &[Arc<Snapshot>]) -> Option<Value> {
+    match parts {
+        [part] if part.about.era == Some(Era::Modern) => own(part),
+        _ => None,
+    }
+}
+
+fn own(part: &Snapshot) -> Option<Value> {
+    let own: &RawValue = part.about.capabilities.as_deref()?;
+    serde_json::from_str(own.get()).ok()
+}
+
+/// What a client may ask for: what any backend offers. A backend that has not
+/// told yet may offer everything.
+fn capabilities(parts: &[Arc<Snapshot>], era: Era) -> ServerCapabilities {
+    let told: Vec<_> = parts
+        .iter()
+        .map(|part| part.told.and_then(|_| own(part)))
+        .collect();
+    let offered = |name: &str| {
+        told.iter()
+            .any(|told| told.as_ref().is_none_or(|own| own.get(name).is_some()))
+    };
+    ServerCapabilities {
+        tools: offered("tools").then(ToolsCapability::default),
+        resources: offered("resources").then(ResourcesCapability::default),
+        prompts: offered("prompts").then(PromptsCapability::default),
+        completions: offered("completions").then(CompletionsCapability::default),
+        logging: (era == Era::Legacy && offered("logging")).then(LoggingCapability::default),
+        ..ServerCapabilities::default()
+    }
+}

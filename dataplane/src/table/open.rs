@@ -1,0 +1,205 @@
+//! One backend's transport: references resolved, then opened.
+
+use std::collections::BTreeMap;
+
+use fleet_proto::{
+    hash::Hash,
+    key::Key,
+    v1::{self, backend::Transport},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use prost::Message;
+
+use crate::{
+    node::Node,
+    resolve::resolve,
+    settings::Allow,
+    upstream::{
+        http::{Http, HttpConfig, headers},
+        pool::Origin,
+        tls,
+    },
+};
+
+/// A backend's transport with everything resolved.
+pub(super) enum Resolved {
+    Http {
+        url: String,
+        headers: Vec<(String, String)>,
+        bearer: Option<String>,
+    },
+    Stdio {
+        command: String,
+        args: Vec<String>,
+        env: BTreeMap<String, String>,
+        cwd: Option<String>,
+    },
+    Broken {
+        path: String,
+        reason: String,
+    },
+}
+
+/// Resolves every text of a backend's transport.
+pub(super) fn resolve_transport(backend: &v1::Backend, allow: Allow) -> Resolved {
+    let resolved = match &backend.transport {
+        Some(Transport::Http(http)) => resolve_http(http, allow),
+        Some(Transport::Stdio(_)) if !allow.stdio => Err((
+            "stdio".to_owned(),
+            "stdio backends are not allowed on this node: start it with --allow stdio".to_owned(),
+        )),
+        Some(Transport::Stdio(stdio)) => resolve_stdio(stdio, allow),
+        None => Err((String::new(), "the backend has no transport".to_owned())),
+    };
+    resolved.unwrap_or_else(|(path, reason)| Resolved::Broken { path, reason })
+}
+
+type At = (String, String);
+
+fn resolve_http(http: &v1::HttpBackend, allow: Allow) -> Result<Resolved, At> {
+    let at =
+        |path: &str, text: &str| resolve(text, allow).map_err(|reason| (path.to_owned(), reason));
+    let url = at("http.url", &http.url)?;
+    let bearer = match http.bearer_token.as_str() {
+        "" => None,
+        token => Some(at("http.bearer_token", token)?),
+    };
+    let headers = http
+        .headers
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), at(&format!("http.headers[{name:?}]"), value)?)))
+        .collect::<Result<_, At>>()?;
+    Ok(Resolved::Http {
+        url,
+        headers,
+        bearer,
+    })
+}
+
+fn resolve_stdio(stdio: &v1::StdioBackend, allow: Allow) -> Result<Resolved, At> {
+    let at =
+        |path: &str, text: &str| resolve(text, allow).map_err(|reason| (path.to_owned(), reason));
+    let args = stdio.args.iter().enumerate();
+    let args = args
+        .map(|(n, arg)| at(&format!("stdio.args[{n}]"), arg))
+        .collect::<Result<_, At>>()?;
+    let env = stdio.env.iter();
+    let env = env
+        .map(|(name, value)| Ok((name.clone(), at(&format!("stdio.env[{name:?}]"), value)?)))
+        .collect::<Result<_, At>>()?;
+    let cwd = match stdio.cwd.as_str() {
+        "" => None,
+        cwd => Some(at("stdio.cwd", cwd)?),
+    };
+    Ok(Resolved::Stdio {
+        command: at("stdio.command", &stdio.command)?,
+        args,
+        env,
+        cwd,
+    })
+}
+
+/// Hash of what matters at run time: labels do not, resolved values do.
+pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
+    let mut runtime = backend.clone();
+    runtime.labels.clear();
+    let mut bytes = runtime.encode_to_vec();
+    let mut add = |text: &str| {
+        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    match resolved {
+        Resolved::Http {
+            url,
+            headers,
+            bearer,
+        } => {
+            add(url);
+            headers.iter().for_each(|(_, value)| add(value));
+            add(bearer.as_deref().unwrap_or_default());
+        }
+        Resolved::Stdio {
+            command,
+            args,
+            env,
+            cwd,
+        } => {
+            add(command);
+            args.iter().chain(env.values()).for_each(|text| add(text));
+            add(cwd.as_deref().unwrap_or_default());
+        }
+        Resolved::Broken { reason, .. } => add(reason),
+    }
+    Hash::of(&bytes)
+}
+
+/// Opens an HTTP backend whose texts are resolved; they may not fit only now.
+pub(super) fn http(
+    node: &Node,
+    key: &Key,
+    serial: u64,
+    url: &str,
+    own: Vec<(String, String)>,
+    bearer: Option<String>,
+) -> Result<Http, (&'static str, String)> {
+    let wrong_url = |what: &str| {
+        (
+            "http.url",
+            format!("{what} once its references are resolved"),
+        )
+    };
+    let url: Uri = url.parse().map_err(|_| wrong_url("it is not a URL"))?;
+    let host = url
+        .host()
+        .ok_or_else(|| wrong_url("it has no host"))?
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let secure = match url.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(wrong_url("it is neither http nor https")),
+    };
+    let tls = secure
+        .then(|| tls::to(&host))
+        .transpose()
+        .map_err(|reason| ("http.url", reason))?;
+    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let mut sent = HeaderMap::new();
+    for (name, value) in own {
+        let wrong = || {
+            (
+                "http.headers",
+                format!("{name} cannot be sent as a header once its references are resolved"),
+            )
+        };
+        let header: HeaderName = name.parse().map_err(|_| wrong())?;
+        sent.insert(header, secret(&value).ok_or_else(wrong)?);
+    }
+    if let Some(token) = bearer {
+        let wrong = || {
+            (
+                "http.bearer_token",
+                "the token cannot be sent as a header".to_owned(),
+            )
+        };
+        sent.insert(
+            header::AUTHORIZATION,
+            secret(&format!("Bearer {token}")).ok_or_else(wrong)?,
+        );
+    }
+    Http::new(HttpConfig {
+        name: key.name.clone(),
+        serial,
+        origin: Origin { host, port, tls },
+        url,
+        headers: headers::base(sent),
+        workers: node.workers,
+    })
+    .map_err(|e| ("http.url", e.to_string()))
+}
+
+fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
