@@ -84,7 +84,10 @@ async fn renew(backend: &Backend, worker: WorkerId) -> bool {
             backend.name()
         ),
     };
-    tracing::warn!(backend = backend.name(), error, "catalogue not renewed");
+    // The same failure again and again is no news.
+    if backend.catalog.snapshot().error.as_ref() != Some(&error) {
+        tracing::warn!(backend = backend.name(), error, "catalogue not renewed");
+    }
     backend.catalog.failed(error);
     false
 }

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -98,9 +97,16 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// The backend, and whether it is new.
     fn backend(&mut self, key: &Key, backend: &v1::Backend) -> (Arc<Backend>, bool) {
-        let resolved = resolve_transport(backend, self.node.settings.allow);
-        if let Resolved::Broken { path, reason } = &resolved {
-            self.degraded(key, path, reason);
+        let resolved = resolve_transport(backend, &self.node.settings);
+        match &resolved {
+            Resolved::Broken { path, reason } => self.degraded(key, path, reason),
+            // It may be installed yet: the backend is served, and tries.
+            Resolved::Stdio(config) => {
+                if let Err(reason) = config.find() {
+                    self.degraded(key, "stdio.command", &reason);
+                }
+            }
+            Resolved::Http { .. } => {}
         }
         let fingerprint = fingerprint(backend, &resolved);
         let predecessor = self.before.backend(key);
@@ -133,25 +139,9 @@ impl Compiler<'_> {
                 headers,
                 bearer,
             } => open::http(self.node, key, serial, &url, headers, bearer).map(Upstream::Http),
-            Resolved::Stdio {
-                command,
-                args,
-                env,
-                cwd,
-            } => {
-                let settings = &self.node.settings;
-                let config = StdioConfig {
-                    name: key.name.clone(),
-                    command,
-                    args,
-                    env,
-                    cwd: cwd.map(PathBuf::from),
-                    guard: settings.guard.clone(),
-                    extra_path: settings.extra_path.clone(),
-                };
-                Ok(Upstream::Stdio(Arc::new(Adapter::new(
-                    self.child(key, config),
-                ))))
+            Resolved::Stdio(config) => {
+                let adapter = Adapter::new(self.child(key, config));
+                Ok(Upstream::Stdio(Arc::new(adapter)))
             }
         };
         opened.unwrap_or_else(|(path, reason)| {

@@ -1,6 +1,6 @@
 //! One backend's transport: references resolved, then opened.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use fleet_proto::{
     hash::Hash,
@@ -13,10 +13,11 @@ use prost::Message;
 use crate::{
     node::Node,
     resolve::resolve,
-    settings::Allow,
+    settings::{Allow, Settings},
     upstream::{
         http::{Http, HttpConfig, headers},
         pool::Origin,
+        stdio::StdioConfig,
         tls,
     },
 };
@@ -28,12 +29,7 @@ pub(super) enum Resolved {
         headers: Vec<(String, String)>,
         bearer: Option<String>,
     },
-    Stdio {
-        command: String,
-        args: Vec<String>,
-        env: BTreeMap<String, String>,
-        cwd: Option<String>,
-    },
+    Stdio(StdioConfig),
     Broken {
         path: String,
         reason: String,
@@ -41,14 +37,15 @@ pub(super) enum Resolved {
 }
 
 /// Resolves every text of a backend's transport.
-pub(super) fn resolve_transport(backend: &v1::Backend, allow: Allow) -> Resolved {
+pub(super) fn resolve_transport(backend: &v1::Backend, settings: &Settings) -> Resolved {
+    let allow = settings.allow;
     let resolved = match &backend.transport {
         Some(Transport::Http(http)) => resolve_http(http, allow),
         Some(Transport::Stdio(_)) if !allow.stdio => Err((
             "stdio".to_owned(),
             "stdio backends are not allowed on this node: start it with --allow stdio".to_owned(),
         )),
-        Some(Transport::Stdio(stdio)) => resolve_stdio(stdio, allow),
+        Some(Transport::Stdio(stdio)) => resolve_stdio(&backend.name, stdio, settings),
         None => Err((String::new(), "the backend has no transport".to_owned())),
     };
     resolved.unwrap_or_else(|(path, reason)| Resolved::Broken { path, reason })
@@ -76,9 +73,14 @@ fn resolve_http(http: &v1::HttpBackend, allow: Allow) -> Result<Resolved, At> {
     })
 }
 
-fn resolve_stdio(stdio: &v1::StdioBackend, allow: Allow) -> Result<Resolved, At> {
-    let at =
-        |path: &str, text: &str| resolve(text, allow).map_err(|reason| (path.to_owned(), reason));
+fn resolve_stdio(
+    name: &str,
+    stdio: &v1::StdioBackend,
+    settings: &Settings,
+) -> Result<Resolved, At> {
+    let at = |path: &str, text: &str| {
+        resolve(text, settings.allow).map_err(|reason| (path.to_owned(), reason))
+    };
     let args = stdio.args.iter().enumerate();
     let args = args
         .map(|(n, arg)| at(&format!("stdio.args[{n}]"), arg))
@@ -89,14 +91,17 @@ fn resolve_stdio(stdio: &v1::StdioBackend, allow: Allow) -> Result<Resolved, At>
         .collect::<Result<_, At>>()?;
     let cwd = match stdio.cwd.as_str() {
         "" => None,
-        cwd => Some(at("stdio.cwd", cwd)?),
+        cwd => Some(PathBuf::from(at("stdio.cwd", cwd)?)),
     };
-    Ok(Resolved::Stdio {
+    Ok(Resolved::Stdio(StdioConfig {
+        name: name.to_owned(),
         command: at("stdio.command", &stdio.command)?,
         args,
         env,
         cwd,
-    })
+        guard: settings.guard.clone(),
+        extra_path: settings.extra_path.clone(),
+    }))
 }
 
 /// Hash of what matters at run time: labels do not, resolved values do.
@@ -118,15 +123,18 @@ pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
             headers.iter().for_each(|(_, value)| add(value));
             add(bearer.as_deref().unwrap_or_default());
         }
-        Resolved::Stdio {
-            command,
-            args,
-            env,
-            cwd,
-        } => {
-            add(command);
-            args.iter().chain(env.values()).for_each(|text| add(text));
-            add(cwd.as_deref().unwrap_or_default());
+        Resolved::Stdio(config) => {
+            add(&config.command);
+            config
+                .args
+                .iter()
+                .chain(config.env.values())
+                .for_each(|text| add(text));
+            add(&config
+                .cwd
+                .as_deref()
+                .unwrap_or(Path::new(""))
+                .to_string_lossy());
         }
         Resolved::Broken { reason, .. } => add(reason),
     }

@@ -48,6 +48,16 @@ pub struct StdioConfig {
     pub extra_path: Vec<PathBuf>,
 }
 
+impl StdioConfig {
+    /// Where the program is on this machine, now.
+    ///
+    /// # Errors
+    /// A message: where it was looked for, and what to do.
+    pub fn find(&self) -> Result<PathBuf, String> {
+        child::find(self)
+    }
+}
+
 /// Takes notifications that belong to no call: method and whole message. Called on the task
 /// that reads from the child, so it must not block.
 pub type OnNotification = Arc<dyn Fn(&str, Bytes) + Send + Sync>;

@@ -47,7 +47,7 @@ impl Process {
         };
         let mut env = config.env.clone();
         let path = search_path(config);
-        let program = find(&config.command, &path, config.cwd.as_deref()).map_err(failed)?;
+        let program = find_in(&config.command, &path, config.cwd.as_deref()).map_err(failed)?;
         if let Some(cwd) = config.cwd.as_deref().filter(|cwd| !cwd.is_dir()) {
             return Err(failed(format!(
                 "its working directory {} does not exist",
@@ -169,8 +169,13 @@ fn search_path(config: &StdioConfig) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Finds the program of a backend, as [`Process::start`] will.
+pub(super) fn find(config: &StdioConfig) -> Result<PathBuf, String> {
+    find_in(&config.command, &search_path(config), config.cwd.as_deref())
+}
+
 /// Finds the program as a shell does: a path as it is, from `cwd`; a name in `path`.
-fn find(command: &str, path: &[PathBuf], cwd: Option<&Path>) -> Result<PathBuf, String> {
+fn find_in(command: &str, path: &[PathBuf], cwd: Option<&Path>) -> Result<PathBuf, String> {
     let here = || env::current_dir().map_err(|e| format!("the current directory is unknown: {e}"));
     let from_cwd = |path: &Path| match cwd {
         Some(cwd) if cwd.is_absolute() => Ok(cwd.join(path)),

@@ -263,7 +263,10 @@ impl Run {
                 life.failures.saturating_add(1)
             };
             let backoff = backoff(life.failures);
-            tracing::warn!(target: "mcp::stdio", backend = supervisor.name(), failures = life.failures, ?backoff, "{}", error.detail());
+            // A command that is missing would fill the log: every doubling is enough.
+            if life.failures.is_power_of_two() {
+                tracing::warn!(target: "mcp::stdio", backend = supervisor.name(), failures = life.failures, ?backoff, "{}", error.detail());
+            }
             Phase::Backoff {
                 until: Instant::now() + backoff,
                 error: Arc::new(error.clone()),
