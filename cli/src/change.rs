@@ -1,5 +1,7 @@
 //! Writing documents to a control plane, and saying what that did.
 
+use std::collections::HashSet;
+
 use fleet_proto::{
     key::Key,
     read::Documents,
@@ -22,9 +24,11 @@ pub(crate) struct How {
     pub(crate) message: String,
     /// Only on top of this revision.
     pub(crate) expect_revision: Option<u64>,
+    /// What goes in the same revision; absent ones are fine.
+    pub(crate) remove: Vec<Key>,
 }
 
-/// Writes all documents as one revision.
+/// Writes all documents, and removes what is to go, as one revision.
 ///
 /// # Errors
 /// `Invalid` with every problem of the files and of the set they would make,
@@ -37,11 +41,14 @@ pub(crate) async fn submit(
 ) -> Result<ApplyResponse, Failure> {
     // A file may name what is stored only. Where it does not, there is no need to ask.
     if documents.clone().check().is_err() {
-        check_with(documents, stored(client).await?)?;
+        let remove: HashSet<&Key> = how.remove.iter().collect();
+        let mut kept = stored(client).await?;
+        kept.retain(|r| Key::of(r).is_none_or(|key| !remove.contains(&key)));
+        check_with(documents, kept)?;
     }
     match client.apply(request(documents, how)).await {
         Ok(response) => Ok(response.into_inner()),
-        // Somebody else has written in between.
+        // Only the store shows it, or somebody else has written in between.
         Err(status) => match problems_of(&status) {
             problems if problems.is_empty() => Err(status.into()),
             problems => Err(located(documents, &problems)),
@@ -49,13 +56,14 @@ pub(crate) async fn submit(
     }
 }
 
-/// The message that writes documents.
-pub(crate) fn request(documents: &Documents, how: &How) -> ApplyRequest {
+/// The message that does it.
+fn request(documents: &Documents, how: &How) -> ApplyRequest {
     ApplyRequest {
         resources: documents.resources(),
         dry_run: how.dry_run,
         message: how.message.clone(),
         expect_revision: how.expect_revision,
+        remove: how.remove.iter().map(Key::to_wire).collect(),
     }
 }
 
@@ -69,7 +77,7 @@ pub(crate) async fn stored(client: &mut Client) -> Result<Vec<Resource>, Failure
 }
 
 /// Checks documents as a change to what is stored.
-pub(crate) fn check_with(documents: &Documents, stored: Vec<Resource>) -> Result<(), Failure> {
+fn check_with(documents: &Documents, stored: Vec<Resource>) -> Result<(), Failure> {
     match documents.clone().check_with(stored) {
         Ok(_) => Ok(()),
         Err(problems) => Err(Failure::Invalid(

@@ -68,6 +68,7 @@ fn report(failure: &Failure) -> ExitCode {
 /// Logs go to stderr: `--log`, else `RUST_LOG`, else what the verb likes.
 fn start_logging(given: Option<&str>, default: &str) {
     let filter = given
+        .filter(|f| !f.is_empty())
         .map(EnvFilter::new)
         .or_else(|| EnvFilter::try_from_default_env().ok())
         .unwrap_or_else(|| EnvFilter::new(default));

@@ -4,10 +4,11 @@
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// How resources and nodes are shown.
+/// How resources are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Aligned columns.
@@ -22,16 +23,16 @@ pub(crate) enum Format {
     Name,
 }
 
-/// How what a gateway offers is shown.
+/// How what is not configuration is shown: nodes, revisions, what a gateway offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Listing {
     /// Aligned columns.
     Table,
     /// Aligned columns, nothing cut.
     Wide,
-    /// JSON, as the gateway sent it.
+    /// JSON; what a gateway offers, as it sent it.
     Json,
-    /// Names (or URIs), one per line.
+    /// Names (or URIs, or numbers), one per line.
     Name,
 }
 
@@ -58,6 +59,28 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
 /// stderr is closed.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What a control plane answers, as asked for: `json` as it is, the `items` of it
+/// by `name` or as what `table` makes of them (wide or not).
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub(crate) fn listing<T>(
+    how: Listing,
+    json: &impl Serialize,
+    items: &[T],
+    name: impl Fn(&T) -> String,
+    table: impl FnOnce(&[T], bool) -> String,
+) -> Result<String, Failure> {
+    match how {
+        Listing::Json => serde_json::to_string_pretty(json)
+            .map_err(|e| Failure::other(format!("cannot write the answer as JSON: {e}"))),
+        Listing::Name => Ok(items.iter().map(name).collect::<Vec<_>>().join("\n")),
+        _ if items.is_empty() => Ok(String::new()),
+        Listing::Table => Ok(table(items, false)),
+        Listing::Wide => Ok(table(items, true)),
+    }
 }
 
 /// Aligned columns under a head line; nothing after the last column.
@@ -141,6 +164,19 @@ mod tests {
             table(&["NAME", "DETAIL"], &rows),
             "NAME     DETAIL\na        x\ngrößer   -\n"
         );
+    }
+
+    #[test]
+    fn a_listing_is_what_was_asked_for() {
+        let show = |how, items: &[u8]| {
+            let table = |items: &[u8], wide| format!("{items:?} {wide}");
+            listing(how, &items, items, u8::to_string, table).unwrap()
+        };
+        assert_eq!(show(Listing::Table, &[7, 8]), "[7, 8] false");
+        assert_eq!(show(Listing::Wide, &[7]), "[7] true");
+        assert_eq!(show(Listing::Name, &[7, 8]), "7\n8");
+        assert_eq!(show(Listing::Json, &[]), "[]");
+        assert_eq!(show(Listing::Wide, &[]), "", "no head without a body");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Waiting until every connected data plane serves a revision, or says why not.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use fleet_proto::{
     key::{Key, Kind},
     v1::{Node, NodeState, NodesRequest, NodesResponse},
     validate::Problem,
 };
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
 
 use crate::{client::Client, failure::Failure, output};
 
@@ -43,11 +45,23 @@ struct Verdict {
 /// `Refused` when a node refused it or serves it with something of it missing,
 /// `TimedOut` naming the nodes that did not answer.
 pub(crate) async fn until_served(client: &mut Client, wanted: Wanted<'_>) -> Result<(), Failure> {
+    let watch = async { Ok(client.watch_nodes(NodesRequest {}).await?.into_inner()) };
+    served(watch, wanted).await
+}
+
+/// [`until_served`], by what a watch of the nodes shows. Opening it counts too.
+async fn served<S>(
+    open: impl Future<Output = Result<S, Status>>,
+    wanted: Wanted<'_>,
+) -> Result<(), Failure>
+where
+    S: Stream<Item = Result<NodesResponse, Status>>,
+{
     let mut last = Verdict::default();
     let watch = async {
-        let mut stream = client.watch_nodes(NodesRequest {}).await?.into_inner();
-        while let Some(nodes) = stream.message().await? {
-            last = judge(&nodes, wanted.revision, wanted.keys);
+        let mut states = pin!(open.await?);
+        while let Some(nodes) = states.next().await {
+            last = judge(&nodes?, wanted.revision, wanted.keys);
             if last.pending.is_empty() {
                 return Ok(());
             }
@@ -158,93 +172,4 @@ fn concerns(problem: &Problem, keys: &[Key]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(id: &str, state: NodeState, revision: u64) -> Node {
-        Node {
-            node_id: id.to_owned(),
-            state: state.into(),
-            revision,
-            ..Default::default()
-        }
-    }
-
-    fn problem(kind: Kind, name: &str) -> fleet_proto::v1::Problem {
-        Problem {
-            key: Some(Key::new("", kind, name)),
-            path: "stdio.command".to_owned(),
-            message: "not found".to_owned(),
-        }
-        .to_wire()
-    }
-
-    fn judged(nodes: Vec<Node>, keys: &[Key]) -> Verdict {
-        judge(&NodesResponse { nodes, revision: 7 }, 7, keys)
-    }
-
-    #[test]
-    fn offline_nodes_do_not_block_and_late_ones_do() {
-        let verdict = judged(
-            vec![
-                node("a", NodeState::Synced, 7),
-                node("b", NodeState::Offline, 3),
-                node("c", NodeState::Pending, 6),
-            ],
-            &[],
-        );
-        assert_eq!(
-            (verdict.served, verdict.offline, verdict.pending),
-            (
-                vec!["a".to_owned()],
-                vec!["b".to_owned()],
-                vec!["c".to_owned()],
-            )
-        );
-    }
-
-    #[test]
-    fn a_nack_names_the_node_and_every_reason() {
-        let mut nacked = node("a", NodeState::Nacked, 6);
-        nacked.nacked_revision = 7;
-        nacked.errors = vec![problem(Kind::Backend, "x"), problem(Kind::Backend, "y")];
-        let verdict = judged(vec![nacked], &[]);
-        assert_eq!(verdict.refused.len(), 2);
-        assert!(
-            verdict.refused[0].starts_with("a refused revision 7: "),
-            "{verdict:?}"
-        );
-    }
-
-    #[test]
-    fn an_older_refusal_does_not_count() {
-        let mut node = node("a", NodeState::Pending, 5);
-        node.nacked_revision = 6;
-        assert_eq!(judged(vec![node], &[]).pending, ["a"]);
-    }
-
-    #[test]
-    fn only_what_was_written_is_a_failure_of_the_write() {
-        let mut node = node("a", NodeState::Synced, 7);
-        node.degraded = vec![
-            problem(Kind::Backend, "mine"),
-            problem(Kind::Backend, "theirs"),
-        ];
-        let verdict = judged(vec![node.clone()], &[Key::new("", Kind::Backend, "mine")]);
-        assert_eq!(
-            (
-                verdict.refused.len(),
-                verdict.elsewhere.len(),
-                verdict.served.len()
-            ),
-            (1, 1, 0)
-        );
-        node.degraded = vec![problem(Kind::Gateway, "g")];
-        let verdict = judged(vec![node], &[Key::new("", Kind::AuthPolicy, "staff")]);
-        assert_eq!(
-            verdict.refused.len(),
-            1,
-            "a gateway shows what is wrong with its policy"
-        );
-    }
-}
+mod tests;

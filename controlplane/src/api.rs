@@ -20,6 +20,7 @@ use crate::{
 
 pub(crate) mod auth;
 pub(crate) mod grpc;
+pub(crate) mod strict;
 
 /// Longest message kept with a revision, in bytes.
 const LONGEST_MESSAGE: usize = 4096;
@@ -56,7 +57,11 @@ impl Api {
 
     /// What would be refused of a write of these resources.
     pub(crate) async fn validate(&self, put: Vec<Resource>) -> Result<Vec<Problem>, ApiError> {
-        match self.changes.check(Edit::Put(put)).await {
+        let edit = Edit {
+            put,
+            ..Edit::default()
+        };
+        match self.changes.check(edit).await {
             Ok(()) => Ok(Vec::new()),
             Err(ChangeError::Invalid(problems)) => Ok(problems),
             Err(error) => Err(error.into()),
@@ -144,6 +149,11 @@ pub(crate) fn parse_keys(keys: &[ResourceKey]) -> Result<Vec<Key>, ApiError> {
 }
 
 fn parse_key(key: &ResourceKey) -> Result<Key, ApiError> {
+    if key.name.is_empty() {
+        return Err(ApiError::Bad(
+            "a key has no name: say kind and name".to_owned(),
+        ));
+    }
     Ok(Key::new(&key.project, parse_kind(&key.kind)?, &key.name))
 }
 

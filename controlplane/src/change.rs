@@ -37,13 +37,15 @@ pub(crate) struct Request {
     pub(crate) expect_revision: Option<u64>,
 }
 
-/// What is to be done to the stored set.
-#[derive(Debug)]
-pub(crate) enum Edit {
-    /// Add or replace, whole.
-    Put(Vec<Resource>),
-    /// Remove.
-    Remove(Vec<Key>),
+/// What is to be done to the stored set, at once.
+#[derive(Debug, Default)]
+pub(crate) struct Edit {
+    /// Added or replaced, whole.
+    pub(crate) put: Vec<Resource>,
+    /// Removed.
+    pub(crate) remove: Vec<Key>,
+    /// Refuse where something to be removed does not exist.
+    pub(crate) must_exist: bool,
 }
 
 /// What a write did.

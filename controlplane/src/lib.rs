@@ -3,7 +3,8 @@
 //! The modules in the order in which configuration meets them:
 //!
 //! - [`settings`]: what a control plane is told at start;
-//! - `api`: the service behind the doors; `api/grpc` is the door, `api/auth` its guard;
+//! - `api`: the service behind the doors; `api/grpc` is the door, `api/auth` its guard,
+//!   and `api/strict` turns away what this version would not understand in full;
 //! - `change`: request to revision, inside one transaction;
 //! - `store`: where revisions are kept (`store/sqlite`);
 //! - `publish`: the newest revision in memory, and what a node is to see;
@@ -44,6 +45,7 @@ use api::{
     Api,
     auth::{Guard, Role, TokenError, Tokens},
     grpc::Grpc,
+    strict::Strict,
 };
 use change::{ChangeError, Changes};
 use store::{
@@ -186,7 +188,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(InterceptedService::new(
-            config,
+            Strict::new(config, LARGEST_MESSAGE),
             Guard::new(Arc::clone(&tokens), Role::Admin),
         ))
         .add_service(InterceptedService::new(

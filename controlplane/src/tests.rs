@@ -1,15 +1,14 @@
 //! A real control plane over loopback: what its clients and its nodes see.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use fleet_proto::{
-    hash::{Hash, root_hash},
     key::{Key, Kind},
     v1::{
-        Ack, ApplyRequest, ApplyResponse, Backend, Begin, ControlMessage, Gateway, Hello,
-        HttpBackend, Nack, Node, NodeMessage, NodesRequest, NodesResponse, Problem, Resource,
-        ResourceKey, SyncMode, backend, config_service_client::ConfigServiceClient,
-        control_message::Message as FromControl, fleet_sync_client::FleetSyncClient,
+        Ack, Action, ApplyRequest, ApplyResponse, Backend, Change, Gateway, Hello, HttpBackend,
+        ListRequest, ListResponse, Node, NodeMessage, NodeState, NodesRequest, NodesResponse,
+        Problem, Resource, ResourceKey, RevisionsRequest, RevisionsResponse, backend,
+        config_service_client::ConfigServiceClient, fleet_sync_client::FleetSyncClient,
         node_message::Message as FromNode, resource,
     },
 };
@@ -17,18 +16,22 @@ use tempfile::TempDir;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Request, Status, Streaming,
+    Request, Status,
     metadata::{Ascii, MetadataValue},
     service::interceptor::InterceptedService,
     transport::Channel,
 };
 
+use self::fake_node::{FakeNode, Set, hello, hello_serving};
 use crate::{ControlPlane, Settings, start};
 
 mod config;
+mod fake_node;
+mod remove;
 mod restart;
 mod stream;
 mod tokens;
+mod unknown;
 
 /// Nothing here takes long; what does not happen by then does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,21 +102,12 @@ impl Plane {
     }
 
     async fn apply(&self, resources: Vec<Resource>) -> u64 {
-        let request = ApplyRequest {
-            resources,
-            ..Default::default()
-        };
-        self.client()
-            .await
-            .apply(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .revision
+        let answer = self.client().await.apply(apply(resources)).await;
+        answer.unwrap().into_inner().revision
     }
 
     /// A node that has said this hello.
-    async fn connect(&self, hello: Hello) -> TestNode {
+    async fn connect(&self, hello: Hello) -> FakeNode {
         let mut client =
             FleetSyncClient::with_interceptor(self.channel().await, bearer(&self.node));
         let (sender, receiver) = mpsc::channel(8);
@@ -122,9 +116,47 @@ impl Plane {
             .await
             .unwrap()
             .into_inner();
-        let node = TestNode { sender, inbound };
+        let id = hello.node_id.clone();
+        let node = FakeNode {
+            id,
+            sender,
+            inbound,
+        };
         node.say(FromNode::Hello(hello)).await;
         node
+    }
+
+    /// A node that serves the newest revision, and what it got.
+    async fn connect_synced(&self, id: &str) -> (FakeNode, Set) {
+        let mut node = self.connect(hello(id)).await;
+        let set = node.set().await;
+        node.ack(&set).await;
+        self.until_state(id, NodeState::Synced).await;
+        (node, set)
+    }
+
+    /// Waits until a node stands like this.
+    async fn until_state(&self, id: &str, wanted: NodeState) -> NodesResponse {
+        self.until(|nodes| state(nodes, id) == wanted).await
+    }
+
+    /// Writes a revision that this node refuses.
+    async fn apply_refused(&self, node: &mut FakeNode, resource: Resource) -> NodesResponse {
+        self.apply(vec![resource]).await;
+        let bad = node.set().await;
+        node.nack(&bad, "no").await;
+        self.until_state(&node.id, NodeState::Nacked).await
+    }
+
+    async fn list(&self) -> ListResponse {
+        let answer = self.client().await.list(ListRequest::default()).await;
+        answer.unwrap().into_inner()
+    }
+
+    async fn revisions(&self) -> RevisionsResponse {
+        let request = RevisionsRequest::default();
+        let answer = self.client().await.revisions(request).await;
+        answer.unwrap().into_inner()
     }
 
     /// Waits until the nodes look like this.
@@ -156,137 +188,6 @@ fn settings(folder: &TempDir) -> Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
         database: folder.path().join("fleet.db"),
         ..Settings::default()
-    }
-}
-
-/// What a data plane would do, by hand.
-struct TestNode {
-    sender: mpsc::Sender<NodeMessage>,
-    inbound: Streaming<ControlMessage>,
-}
-
-/// A set as received.
-struct Set {
-    begin: Begin,
-    resources: BTreeMap<Key, Vec<u8>>,
-    /// Bytes of the largest chunk.
-    largest: usize,
-    root: Hash,
-}
-
-impl Set {
-    fn revision(&self) -> u64 {
-        self.begin.target.as_ref().unwrap().revision
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.resources.keys().map(|key| key.name.as_str()).collect()
-    }
-}
-
-impl TestNode {
-    async fn say(&self, message: FromNode) {
-        self.sender
-            .send(NodeMessage {
-                message: Some(message),
-            })
-            .await
-            .unwrap();
-    }
-
-    async fn next(&mut self) -> Result<FromControl, Status> {
-        let message = timeout(PATIENCE, self.inbound.message())
-            .await
-            .expect("no message came");
-        Ok(message?.expect("the stream has ended").message.unwrap())
-    }
-
-    /// The next set, whole; checks what every set must keep to.
-    async fn set(&mut self) -> Set {
-        let begin = loop {
-            match self.next().await.unwrap() {
-                FromControl::Begin(begin) => break begin,
-                FromControl::Heartbeat(_) => {}
-                other => panic!("{other:?} where a set was to begin"),
-            }
-        };
-        assert_eq!(begin.mode(), SyncMode::Snapshot);
-        let mut resources = BTreeMap::new();
-        let mut largest = 0;
-        let commit = loop {
-            match self.next().await.unwrap() {
-                FromControl::Chunk(chunk) => {
-                    largest = largest.max(prost::Message::encoded_len(&chunk));
-                    for resource in chunk.resources {
-                        let key = Key::from_wire(&resource.key.unwrap()).unwrap();
-                        assert!(resources.insert(key, resource.body).is_none(), "sent twice");
-                    }
-                }
-                FromControl::Commit(commit) => break commit,
-                other => panic!("{other:?} inside a set"),
-            }
-        };
-        let root = root_hash(resources.iter().map(|(key, body)| (key, Hash::of(body))));
-        assert_eq!(
-            commit.root_hash, root.0,
-            "the root hash is that of the bytes received"
-        );
-        assert_eq!(begin.target.as_ref().unwrap().root_hash, root.0);
-        Set {
-            begin,
-            resources,
-            largest,
-            root,
-        }
-    }
-
-    async fn ack(&self, set: &Set) {
-        self.ack_degraded(set, Vec::new()).await;
-    }
-
-    async fn ack_degraded(&self, set: &Set, degraded: Vec<Problem>) {
-        let (nonce, revision) = (set.begin.nonce, set.revision());
-        let root_hash = set.root.0.to_vec();
-        self.say(FromNode::Ack(Ack {
-            nonce,
-            revision,
-            root_hash,
-            apply_us: 42,
-            degraded,
-        }))
-        .await;
-    }
-
-    async fn nack(&self, set: &Set, message: &str) {
-        let problem = Problem {
-            message: message.to_owned(),
-            ..Default::default()
-        };
-        self.say(FromNode::Nack(Nack {
-            nonce: set.begin.nonce,
-            errors: vec![problem],
-        }))
-        .await;
-    }
-}
-
-fn hello(node_id: &str) -> Hello {
-    Hello {
-        node_id: node_id.to_owned(),
-        boot_id: "boot-1".to_owned(),
-        version: "0.1.0".to_owned(),
-        ..Default::default()
-    }
-}
-
-/// The hello of a node that serves a set already.
-fn hello_serving(node_id: &str, set: &Set) -> Hello {
-    let target = set.begin.target.clone().unwrap();
-    Hello {
-        lineage: target.lineage,
-        revision: target.revision,
-        root_hash: target.root_hash,
-        ..hello(node_id)
     }
 }
 
@@ -326,6 +227,11 @@ fn wire_key(kind: Kind, name: &str) -> ResourceKey {
     Key::new("", kind, name).to_wire()
 }
 
+fn state(nodes: &NodesResponse, id: &str) -> NodeState {
+    let found = nodes.nodes.iter().find(|node| node.node_id == id);
+    found.map_or(NodeState::Unspecified, Node::state)
+}
+
 fn node<'a>(nodes: &'a NodesResponse, id: &str) -> &'a Node {
     nodes
         .nodes
@@ -338,4 +244,18 @@ fn node<'a>(nodes: &'a NodesResponse, id: &str) -> &'a Node {
 fn problems(status: &Status) -> Vec<Problem> {
     let response: ApplyResponse = prost::Message::decode(status.details()).unwrap();
     response.problems
+}
+
+fn apply(resources: Vec<Resource>) -> ApplyRequest {
+    ApplyRequest {
+        resources,
+        ..Default::default()
+    }
+}
+
+fn actions(changes: &[Change]) -> Vec<(String, Action)> {
+    changes
+        .iter()
+        .map(|c| (c.key.clone().unwrap().name, c.action()))
+        .collect()
 }

@@ -41,6 +41,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         dry_run: write.dry_run,
         message: write.message,
         expect_revision: write.expect_revision,
+        remove: Vec::new(),
     };
     let done = change::submit(&mut client, &documents, &how).await?;
     change::print(&done.changes, done.revision, how.dry_run)?;

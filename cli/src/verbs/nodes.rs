@@ -10,45 +10,34 @@ use crate::{
     args::AdminFlags,
     client, clock,
     failure::Failure,
-    output::{self, Format},
+    output::{self, Listing},
 };
 
 /// Flags of `nodes`.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
     /// How to show them.
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
-    output: Format,
+    #[arg(long, short, value_enum, default_value_t = Listing::Table)]
+    output: Listing,
     #[command(flatten)]
     admin: AdminFlags,
 }
 
 /// Shows them.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
-    if flags.output == Format::Yaml {
-        return Err(Failure::Usage(
-            "nodes are not configuration: use -o table, wide, json or name".to_owned(),
-        ));
-    }
     let mut client = client::connect(&flags.admin.resolve()?).await?;
     let answer = client.nodes(NodesRequest {}).await?.into_inner();
     if answer.nodes.is_empty() {
         output::note("no data plane has connected yet");
     }
-    let text = match flags.output {
-        Format::Json => serde_json::to_string_pretty(&answer.nodes)
-            .map_err(|e| Failure::other(format!("cannot write the nodes as JSON: {e}")))?,
-        Format::Name => answer
-            .nodes
-            .iter()
-            .map(|n| n.node_id.as_str())
-            .collect::<Vec<_>>()
-            .join("\n"),
-        _ if answer.nodes.is_empty() => String::new(),
-        _ => table(&answer.nodes, flags.output == Format::Wide, clock::now_ms()),
-    };
-    output::data(&text)?;
-    if matches!(flags.output, Format::Table | Format::Wide) {
+    output::data(&output::listing(
+        flags.output,
+        &answer.nodes,
+        &answer.nodes,
+        |node| node.node_id.clone(),
+        |nodes, wide| table(nodes, wide, clock::now_ms()),
+    )?)?;
+    if matches!(flags.output, Listing::Table | Listing::Wide) {
         for line in answer.nodes.iter().flat_map(troubles) {
             output::note(&output::one_line(&line));
         }

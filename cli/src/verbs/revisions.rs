@@ -7,7 +7,7 @@ use crate::{
     args::AdminFlags,
     client, clock,
     failure::Failure,
-    output::{self, Format},
+    output::{self, Listing},
 };
 
 /// Flags of `revisions`.
@@ -17,35 +17,29 @@ pub(crate) struct Flags {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// How to show them.
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
-    output: Format,
+    #[arg(long, short, value_enum, default_value_t = Listing::Table)]
+    output: Listing,
     #[command(flatten)]
     admin: AdminFlags,
 }
 
 /// Shows them.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
-    if flags.output == Format::Yaml {
-        return Err(Failure::Usage(
-            "revisions are not configuration: use -o table, wide, json or name".to_owned(),
-        ));
-    }
     let mut client = client::connect(&flags.admin.resolve()?).await?;
     let answer = client
         .revisions(RevisionsRequest { limit: flags.limit })
         .await?
         .into_inner();
-    output::data(&match flags.output {
-        Format::Json => serde_json::to_string_pretty(&answer)
-            .map_err(|e| Failure::other(format!("cannot write the revisions as JSON: {e}")))?,
-        Format::Name => answer
-            .revisions
-            .iter()
-            .map(|r| r.number.to_string())
-            .collect::<Vec<_>>()
-            .join("\n"),
-        _ => table(&answer.revisions, flags.output == Format::Wide),
-    })
+    if answer.revisions.is_empty() {
+        output::note("nothing has been written yet");
+    }
+    output::data(&output::listing(
+        flags.output,
+        &answer,
+        &answer.revisions,
+        |revision| revision.number.to_string(),
+        table,
+    )?)
 }
 
 fn table(revisions: &[Revision], wide: bool) -> String {

@@ -53,7 +53,11 @@ impl ConfigService for Grpc {
         let author = author(&request);
         let request = request.into_inner();
         let request = change::Request {
-            edit: Edit::Put(request.resources),
+            edit: Edit {
+                put: request.resources,
+                remove: parse_keys(&request.remove)?,
+                must_exist: false,
+            },
             dry_run: request.dry_run,
             author,
             message: request.message,
@@ -98,7 +102,11 @@ impl ConfigService for Grpc {
         let author = author(&request);
         let request = request.into_inner();
         let request = change::Request {
-            edit: Edit::Remove(parse_keys(&request.keys)?),
+            edit: Edit {
+                put: Vec::new(),
+                remove: parse_keys(&request.keys)?,
+                must_exist: true,
+            },
             dry_run: request.dry_run,
             author,
             message: request.message,

@@ -1,6 +1,6 @@
 //! What a write would do: no database, no clock, no waiting.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use fleet_proto::{
     key::Key,
@@ -71,25 +71,33 @@ pub(super) struct Plan {
 
 /// The set as it will be, whole and checked, and how it differs.
 pub(super) fn plan(base: &Valid, edit: Edit) -> Result<Plan, ChangeError> {
-    let (keys, put) = match edit {
-        Edit::Put(resources) => (resources.iter().filter_map(Key::of).collect(), resources),
-        Edit::Remove(keys) => (keys, Vec::new()),
-    };
-    let touched: HashSet<&Key> = keys.iter().collect();
-    if put.is_empty() {
-        let missing: Vec<_> = keys
-            .iter()
-            .filter(|k| base.get(k).is_none())
-            .cloned()
-            .collect();
+    let Edit {
+        put,
+        remove,
+        must_exist,
+    } = edit;
+    if must_exist {
+        let absent = remove.iter().filter(|key| base.get(key).is_none());
+        let missing: Vec<_> = absent.cloned().collect();
         if !missing.is_empty() {
             return Err(ChangeError::Missing(missing));
         }
     }
+    let mut keys: Vec<Key> = put.iter().filter_map(Key::of).collect();
+    let contradictory = contradictions(&keys, &remove);
+    keys.extend(remove);
+    let touched: HashSet<&Key> = keys.iter().collect();
     // What is stored comes first: where the two clash, the new one is named.
     let kept = base.iter().filter(|(key, _)| !touched.contains(key));
     let result = kept.map(|(_, entry)| entry.resource().clone()).chain(put);
-    let valid = validate(result).map_err(ChangeError::Invalid)?;
+    let valid = match validate(result) {
+        Ok(valid) if contradictory.is_empty() => valid,
+        Ok(_) => return Err(ChangeError::Invalid(contradictory)),
+        Err(mut problems) => {
+            problems.extend(contradictory);
+            return Err(ChangeError::Invalid(problems));
+        }
+    };
 
     let mut changes = Vec::with_capacity(keys.len());
     let mut rows = Vec::new();
@@ -109,9 +117,23 @@ pub(super) fn plan(base: &Valid, edit: Edit) -> Result<Plan, ChangeError> {
     })
 }
 
+/// What is to be written and to be removed: nobody can mean both.
+fn contradictions(put: &[Key], remove: &[Key]) -> Vec<Problem> {
+    let put: HashSet<&Key> = put.iter().collect();
+    let both: BTreeSet<&Key> = remove.iter().filter(|key| put.contains(key)).collect();
+    let problem = |key: &Key| Problem {
+        key: Some(key.clone()),
+        path: String::new(),
+        message: "is to be written and to be removed in one request: leave out one of the two"
+            .to_owned(),
+    };
+    both.into_iter().map(problem).collect()
+}
+
 fn compare(base: &Valid, valid: &Valid, key: &Key) -> (Action, Option<Stored>) {
     let stored = |entry: &Entry| (entry.body().to_vec(), entry.hash());
     match (base.get(key), valid.get(key)) {
+        (None, None) => (Action::Unchanged, None),
         (Some(old), Some(new)) if old.hash() == new.hash() => (Action::Unchanged, None),
         (Some(_), Some(new)) => {
             let (body, hash) = stored(new);
@@ -121,6 +143,6 @@ fn compare(base: &Valid, valid: &Valid, key: &Key) -> (Action, Option<Stored>) {
             let (body, hash) = stored(new);
             (Action::Created, Some(Stored::Created { body, hash }))
         }
-        (_, None) => (Action::Deleted, Some(Stored::Deleted)),
+        (Some(_), None) => (Action::Deleted, Some(Stored::Deleted)),
     }
 }

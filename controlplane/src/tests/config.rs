@@ -2,26 +2,10 @@
 
 use std::time::Instant;
 
-use fleet_proto::v1::{
-    Action, ApplyRequest, DeleteRequest, GetRequest, ListRequest, RevisionsRequest, ValidateRequest,
-};
+use fleet_proto::v1::{Action, DeleteRequest, GetRequest, ValidateRequest};
 use tonic::Code;
 
 use super::*;
-
-fn apply(resources: Vec<Resource>) -> ApplyRequest {
-    ApplyRequest {
-        resources,
-        ..Default::default()
-    }
-}
-
-fn actions(changes: &[fleet_proto::v1::Change]) -> Vec<(String, Action)> {
-    changes
-        .iter()
-        .map(|c| (c.key.clone().unwrap().name, c.action()))
-        .collect()
-}
 
 #[tokio::test]
 async fn an_apply_makes_one_revision_and_says_what_happened_to_each_resource() {
@@ -62,11 +46,7 @@ async fn an_apply_makes_one_revision_and_says_what_happened_to_each_resource() {
         "an unchanged state keeps its number"
     );
 
-    let revisions = client
-        .revisions(RevisionsRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let revisions = plane.revisions().await;
     let told: Vec<_> = revisions
         .revisions
         .iter()
@@ -118,11 +98,7 @@ async fn a_refused_apply_changes_nothing_and_lists_its_problems() {
         .unwrap()
         .into_inner();
     assert_eq!(validated.problems, problems(&status));
-    let list = client
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let list = plane.list().await;
     assert_eq!((list.resources.len(), list.revision), (0, 0));
 }
 
@@ -162,11 +138,7 @@ async fn a_dry_run_says_what_it_would_do_and_does_not_do_it() {
         [("a".to_owned(), Action::Deleted)]
     );
 
-    let list = client
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let list = plane.list().await;
     assert_eq!((list.resources.len(), list.revision), (1, 1));
 }
 
@@ -220,12 +192,7 @@ async fn resources_are_read_by_key_and_listed_in_order() {
             .map(|r| Key::of(r).unwrap().to_string())
             .collect()
     };
-    let all = client
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .resources;
+    let all = plane.list().await.resources;
     assert_eq!(names(all), ["Backend a", "Backend b", "Gateway g"]);
     let gateways = ListRequest {
         kind: "Gateway".to_owned(),
@@ -289,11 +256,7 @@ async fn a_delete_removes_what_exists_and_nothing_that_others_refer_to() {
     let both = delete(&[(Kind::Backend, "b"), (Kind::Gateway, "g")]);
     let answer = client.delete(both).await.unwrap().into_inner();
     assert_eq!(answer.revision, 2);
-    let list = client
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let list = plane.list().await;
     assert_eq!(list.resources.len(), 1);
 }
 
@@ -307,13 +270,7 @@ async fn racing_applies_make_a_linear_history() {
     let mut numbers = futures_util::future::join_all((0..16).map(write)).await;
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
-    let list = plane
-        .client()
-        .await
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let list = plane.list().await;
     assert_eq!((list.resources.len(), list.revision), (16, 16));
 }
 

@@ -1,7 +1,5 @@
 //! What a control plane remembers, and what it refuses to start with.
 
-use fleet_proto::v1::{ListRequest, NodeState, RevisionsRequest};
-
 use super::*;
 use crate::StartError;
 
@@ -10,27 +8,11 @@ async fn lineage_revisions_and_resources_survive_a_restart() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
     plane.apply(vec![backend("b")]).await;
-    let before = plane
-        .client()
-        .await
-        .revisions(RevisionsRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let before = plane.revisions().await;
 
     let plane = plane.restart().await;
-    let mut client = plane.client().await;
-    let after = client
-        .revisions(RevisionsRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(after, before);
-    let list = client
-        .list(ListRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    assert_eq!(plane.revisions().await, before);
+    let list = plane.list().await;
     assert_eq!((list.resources.len(), list.revision), (2, 2));
     assert_eq!(plane.apply(vec![backend("c")]).await, 3);
 }
@@ -39,43 +21,26 @@ async fn lineage_revisions_and_resources_survive_a_restart() {
 async fn a_node_that_kept_its_revision_is_synced_after_a_restart_without_a_transfer() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
-    let mut node = plane.connect(hello("n1")).await;
-    let set = node.set().await;
-    node.ack(&set).await;
-    plane
-        .until(|n| n.nodes[0].state() == NodeState::Synced)
-        .await;
+    let (mut node, set) = plane.connect_synced("n1").await;
 
     let plane = plane.restart().await;
-    assert!(matches!(node.next().await.unwrap(), FromControl::GoAway(_)));
+    node.is_sent_away().await;
     let nodes = plane.until(|n| n.nodes.len() == 1).await;
     assert_eq!(
         (nodes.nodes[0].state(), nodes.nodes[0].revision),
         (NodeState::Offline, 1)
     );
     let mut node = plane.connect(hello_serving("n1", &set)).await;
-    assert!(matches!(
-        node.next().await.unwrap(),
-        FromControl::Heartbeat(_)
-    ));
-    plane
-        .until(|n| n.nodes[0].state() == NodeState::Synced)
-        .await;
+    node.nothing_comes().await;
+    plane.until_state("n1", NodeState::Synced).await;
 }
 
 #[tokio::test]
 async fn a_refusal_is_remembered_over_a_restart() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
-    let mut node = plane.connect(hello("n1")).await;
-    let good = node.set().await;
-    node.ack(&good).await;
-    plane.apply(vec![backend("b")]).await;
-    let bad = node.set().await;
-    node.nack(&bad, "no").await;
-    plane
-        .until(|n| n.nodes[0].state() == NodeState::Nacked)
-        .await;
+    let (mut node, good) = plane.connect_synced("n1").await;
+    plane.apply_refused(&mut node, backend("b")).await;
 
     let plane = plane.restart().await;
     let mut fresh = plane.connect(hello("n2")).await;
@@ -85,16 +50,10 @@ async fn a_refusal_is_remembered_over_a_restart() {
         "refused and acked by nobody: the newest acked one"
     );
     let mut node = plane.connect(hello_serving("n1", &good)).await;
-    let nodes = plane
-        .until(|n| node_state(n, "n1") == NodeState::Nacked)
-        .await;
+    let nodes = plane.until_state("n1", NodeState::Nacked).await;
     assert_eq!(super::node(&nodes, "n1").errors[0].message, "no");
     plane.apply(vec![backend("c")]).await;
     assert_eq!(node.set().await.revision(), 3, "nothing came before");
-}
-
-fn node_state(nodes: &NodesResponse, id: &str) -> NodeState {
-    node(nodes, id).state()
 }
 
 #[tokio::test]

@@ -1,17 +1,11 @@
 //! The stream to the data planes.
 
-use fleet_proto::v1::{Heartbeat, NodeState};
+use std::collections::BTreeMap;
+
+use fleet_proto::v1::Heartbeat;
 use tonic::Code;
 
 use super::*;
-
-fn state(nodes: &NodesResponse, id: &str) -> NodeState {
-    nodes
-        .nodes
-        .iter()
-        .find(|n| n.node_id == id)
-        .map_or(NodeState::Unspecified, Node::state)
-}
 
 #[tokio::test]
 async fn an_apply_reaches_a_node_and_its_ack_shows() {
@@ -26,13 +20,13 @@ async fn an_apply_reaches_a_node_and_its_ack_shows() {
         .await;
     let set = node.set().await;
     assert_eq!((set.revision(), set.names()), (1, vec!["a", "g"]));
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Pending).await;
+    let nodes = plane.until_state("n1", NodeState::Pending).await;
     assert_eq!(
         (nodes.revision, &super::node(&nodes, "n1").labels),
         (1, &labels)
     );
     node.ack(&set).await;
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    let nodes = plane.until_state("n1", NodeState::Synced).await;
     assert_eq!((nodes.nodes[0].revision, nodes.nodes[0].apply_us), (1, 42));
 
     plane.apply(vec![backend("b")]).await;
@@ -46,17 +40,14 @@ async fn an_apply_reaches_a_node_and_its_ack_shows() {
         .until(|n| state(n, "n1") == NodeState::Synced && n.nodes[0].revision == 2)
         .await;
     drop(node);
-    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+    plane.until_state("n1", NodeState::Offline).await;
 }
 
 #[tokio::test]
 async fn a_fresh_control_plane_sends_the_empty_revision_0() {
     let plane = Plane::start().await;
-    let mut node = plane.connect(hello("n1")).await;
-    let set = node.set().await;
+    let (_node, set) = plane.connect_synced("n1").await;
     assert_eq!((set.revision(), set.resources.len()), (0, 0));
-    node.ack(&set).await;
-    plane.until(|n| state(n, "n1") == NodeState::Synced).await;
 }
 
 #[tokio::test]
@@ -76,17 +67,12 @@ async fn while_a_set_is_in_flight_only_the_latest_revision_follows() {
 async fn a_node_that_reconnects_unchanged_is_sent_nothing() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
-    let mut node = plane.connect(hello("n1")).await;
-    let set = node.set().await;
-    node.ack(&set).await;
+    let (node, set) = plane.connect_synced("n1").await;
     drop(node);
-    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+    plane.until_state("n1", NodeState::Offline).await;
     let mut node = plane.connect(hello_serving("n1", &set)).await;
-    assert!(matches!(
-        node.next().await.unwrap(),
-        FromControl::Heartbeat(_)
-    ));
-    plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    node.nothing_comes().await;
+    plane.until_state("n1", NodeState::Synced).await;
     plane.apply(vec![backend("b")]).await;
     assert_eq!(node.set().await.revision(), 2);
 }
@@ -102,7 +88,7 @@ async fn a_node_of_another_store_gets_everything() {
     };
     let mut node = plane.connect(other).await;
     assert_eq!(node.set().await.revision(), 1);
-    let nodes = plane.until(|n| state(n, "n2") == NodeState::Pending).await;
+    let nodes = plane.until_state("n2", NodeState::Pending).await;
     assert_eq!(super::node(&nodes, "n2").revision, 0);
 }
 
@@ -110,37 +96,29 @@ async fn a_node_of_another_store_gets_everything() {
 async fn a_refused_revision_is_not_sent_again_to_the_same_boot() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
-    let mut node = plane.connect(hello("n1")).await;
-    let good = node.set().await;
-    node.ack(&good).await;
-    plane.apply(vec![backend("b")]).await;
-    let bad = node.set().await;
-    node.nack(&bad, "cannot be served").await;
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    let (mut node, good) = plane.connect_synced("n1").await;
+    let nodes = plane.apply_refused(&mut node, backend("b")).await;
     let shown = super::node(&nodes, "n1");
     assert_eq!((shown.revision, shown.nacked_revision), (1, 2));
-    assert_eq!(shown.errors[0].message, "cannot be served");
+    assert_eq!(shown.errors[0].message, "no");
 
     // The same boot comes back: the next thing it gets is a newer revision.
     drop(node);
-    plane.until(|n| state(n, "n1") == NodeState::Offline).await;
+    plane.until_state("n1", NodeState::Offline).await;
     let mut node = plane.connect(hello_serving("n1", &good)).await;
-    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    plane.until_state("n1", NodeState::Nacked).await;
     plane.apply(vec![backend("c")]).await;
     let set = node.set().await;
     assert_eq!(set.revision(), 3);
     node.ack(&set).await;
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    let nodes = plane.until_state("n1", NodeState::Synced).await;
     assert_eq!(
         (nodes.nodes[0].nacked_revision, nodes.nodes[0].errors.len()),
         (0, 0)
     );
 
     // Another boot or version may take what the first one refused.
-    plane.apply(vec![backend("d")]).await;
-    let bad = node.set().await;
-    node.nack(&bad, "no").await;
-    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    plane.apply_refused(&mut node, backend("d")).await;
     let newer = Hello {
         version: "0.2.0".to_owned(),
         ..hello_serving("n1", &set)
@@ -152,13 +130,8 @@ async fn a_refused_revision_is_not_sent_again_to_the_same_boot() {
 async fn a_node_with_nothing_gets_the_newest_acked_revision_while_the_newest_is_only_refused() {
     let plane = Plane::start().await;
     plane.apply(vec![backend("a")]).await;
-    let mut first = plane.connect(hello("n1")).await;
-    let good = first.set().await;
-    first.ack(&good).await;
-    plane.apply(vec![backend("b")]).await;
-    let bad = first.set().await;
-    first.nack(&bad, "no").await;
-    plane.until(|n| state(n, "n1") == NodeState::Nacked).await;
+    let (mut first, _) = plane.connect_synced("n1").await;
+    plane.apply_refused(&mut first, backend("b")).await;
 
     let mut second = plane.connect(hello("n2")).await;
     let fallback = second.set().await;
@@ -168,7 +141,7 @@ async fn a_node_with_nothing_gets_the_newest_acked_revision_while_the_newest_is_
     let newest = second.set().await;
     assert_eq!(newest.revision(), 2);
     second.ack(&newest).await;
-    plane.until(|n| state(n, "n2") == NodeState::Synced).await;
+    plane.until_state("n2", NodeState::Synced).await;
     assert_eq!(plane.connect(hello("n3")).await.set().await.revision(), 2);
 }
 
@@ -184,7 +157,7 @@ async fn degraded_resources_of_a_node_are_shown() {
         message: "TOKEN is not set".to_owned(),
     };
     node.ack_degraded(&set, vec![problem.clone()]).await;
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    let nodes = plane.until_state("n1", NodeState::Synced).await;
     assert_eq!(nodes.nodes[0].degraded, [problem]);
 }
 
@@ -200,10 +173,10 @@ async fn the_newer_of_two_streams_with_one_node_id_stays() {
         })
         .await;
     let set = new.set().await;
-    assert!(matches!(old.next().await.unwrap(), FromControl::GoAway(_)));
+    old.is_sent_away().await;
     assert!(old.inbound.message().await.unwrap().is_none(), "closed");
     new.ack(&set).await;
-    let nodes = plane.until(|n| state(n, "n1") == NodeState::Synced).await;
+    let nodes = plane.until_state("n1", NodeState::Synced).await;
     assert_eq!(
         (nodes.nodes.len(), nodes.nodes[0].boot_id.as_str()),
         (1, "boot-2")
@@ -269,13 +242,13 @@ async fn a_shutdown_sends_nodes_and_watchers_away() {
         .into_inner();
     watch.message().await.unwrap().unwrap();
     plane.running.shutdown().await;
-    assert!(matches!(node.next().await.unwrap(), FromControl::GoAway(_)));
+    node.is_sent_away().await;
     while let Ok(Some(_)) = watch.message().await {}
 }
 
 /// Acks all it gets, and leaves after every third set to come back with what it
 /// has. Ends with the last revision, still connected.
-async fn follow(plane: &Plane, id: String, last: u64) -> TestNode {
+async fn follow(plane: &Plane, id: String, last: u64) -> FakeNode {
     let mut serving = hello(&id);
     loop {
         let mut node = plane.connect(serving.clone()).await;

@@ -123,9 +123,6 @@ async fn an_issued_token_replaces_the_one_issued_before_and_no_other() {
         })
         .await
         .unwrap();
-    let revisions = client
-        .revisions(fleet_proto::v1::RevisionsRequest::default())
-        .await
-        .unwrap();
+    let revisions = client.revisions(RevisionsRequest::default()).await.unwrap();
     assert_eq!(revisions.into_inner().revisions[0].author, "mcpctl up");
 }

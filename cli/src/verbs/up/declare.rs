@@ -1,6 +1,7 @@
 //! The file is the truth for what it declared: new and changed documents are
 //! written, documents that are gone from it are deleted, and whatever else is
-//! stored stays.
+//! stored stays. All of that is one revision: no data plane ever serves a set
+//! between two files, such as one without its gateway.
 
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,8 @@ use std::{
 
 use fleet_proto::{
     key::Key,
-    v1::{Action, ApplyRequest, ApplyResponse, Change, DeleteRequest, Resource, resource},
+    v1::{Action, Change},
 };
-use tonic::Code;
 
 use super::places::Places;
 use crate::{
@@ -53,87 +53,29 @@ pub(crate) async fn declare(
         .filter_map(|d| Key::of(&d.resource))
         .collect();
     let declared: BTreeSet<&Key> = keys.iter().collect();
-
-    let stored = change::stored(client).await?;
-    let present: BTreeSet<Key> = stored.iter().filter_map(Key::of).collect();
     let before = places.declared()?;
-    let gone: Vec<Key> = before
-        .iter()
-        .filter(|k| !declared.contains(k) && present.contains(k))
-        .cloned()
-        .collect();
-    let (leaving, kept): (Vec<Resource>, Vec<Resource>) = stored
-        .into_iter()
-        .partition(|r| Key::of(r).is_some_and(|key| gone.contains(&key)));
-    change::check_with(&documents, kept)?;
-
-    // Both sets, until the change is done: after a crash nothing is forgotten.
-    places.declare(before.iter().chain(keys.iter()).collect::<BTreeSet<_>>())?;
+    let gone = before.iter().filter(|k| !declared.contains(k));
     let how = How {
         message: format!("mcpctl up -f {}", path.display()),
+        remove: gone.cloned().collect(),
         ..How::default()
     };
-    let request = change::request(&documents, &how);
-    let after = match client.apply(request.clone()).await {
-        Err(status) if status.code() == Code::InvalidArgument && !leaving.is_empty() => {
-            apply_beside(client, request, leaving).await?
+
+    // Both sets, until the change is done: after a crash nothing is forgotten.
+    places.declare(before.iter().chain(&keys).collect::<BTreeSet<_>>())?;
+    let done = match change::submit(client, &documents, &how).await {
+        Err(refused @ Failure::Invalid(_)) => {
+            places.declare(&before)?;
+            return Err(refused);
         }
-        answer => answer?.into_inner(),
+        done => done?,
     };
-    let (mut changes, mut revision) = (after.changes, after.revision);
-    if !gone.is_empty() {
-        let request = DeleteRequest {
-            keys: gone.iter().map(Key::to_wire).collect(),
-            message: how.message.clone(),
-            ..DeleteRequest::default()
-        };
-        let done = client.delete(request).await?.into_inner();
-        changes.extend(done.changes);
-        revision = done.revision;
-    }
     places.declare(&keys)?;
+    let mut changes = done.changes;
     changes.retain(|c| c.action() != Action::Unchanged);
     Ok(Declared {
-        revision,
+        revision: done.revision,
         changes,
         keys,
     })
-}
-
-/// Applies documents of which one takes the path of a gateway that is to go.
-/// Deleting that one first could leave no gateway for a moment, which means an
-/// open one: it steps aside instead, with its policy.
-async fn apply_beside(
-    client: &mut Client,
-    request: ApplyRequest,
-    leaving: Vec<Resource>,
-) -> Result<ApplyResponse, Failure> {
-    let gateways: Vec<Resource> = leaving
-        .into_iter()
-        .filter(|r| matches!(r.kind, Some(resource::Kind::Gateway(_))))
-        .collect();
-    let write = |resources| ApplyRequest {
-        resources,
-        message: request.message.clone(),
-        ..ApplyRequest::default()
-    };
-    client
-        .apply(write(gateways.iter().cloned().map(aside).collect()))
-        .await?;
-    match client.apply(request.clone()).await {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => {
-            // Where they were; the reason for all this matters more than a failure here.
-            let _ = client.apply(write(gateways)).await;
-            Err(status.into())
-        }
-    }
-}
-
-/// A gateway at a path of its own.
-fn aside(mut resource: Resource) -> Resource {
-    if let Some(resource::Kind::Gateway(gateway)) = &mut resource.kind {
-        gateway.path = format!("/mcpctl-removing/{}/{}", gateway.project, gateway.name);
-    }
-    resource
 }

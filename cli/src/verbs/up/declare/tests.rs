@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::Path};
 
 use fleet_proto::{
-    key::Key,
+    key::{Key, Kind},
     read::{Documents, read_yaml},
-    v1::RevisionsRequest,
+    v1::{DeleteRequest, Revision, RevisionsRequest},
 };
 use tempfile::TempDir;
 
@@ -69,6 +69,14 @@ impl Bench {
             .map(|key| kinds::slashed(&key))
             .collect()
     }
+
+    /// Created, configured and deleted of each revision, newest first.
+    async fn history(&mut self) -> Vec<(u32, u32, u32)> {
+        let request = RevisionsRequest::default();
+        let history = self.client.revisions(request).await.unwrap().into_inner();
+        let counts = |r: &Revision| (r.created, r.configured, r.deleted);
+        history.revisions.iter().map(counts).collect()
+    }
 }
 
 const A: &str = "{ kind: Backend, name: a, http: { url: 'http://127.0.0.1:1/mcp' } }\n---\n";
@@ -89,9 +97,7 @@ async fn what_leaves_the_file_is_deleted_and_the_rest_of_the_store_stays() {
         &A.replace("name: a", "name: theirs"),
         &mut documents,
     );
-    bench
-        .client
-        .apply(change::request(&documents, &How::default()))
+    change::submit(&mut bench.client, &documents, &How::default())
         .await
         .unwrap();
     let done = bench.declare(B).await.unwrap();
@@ -104,8 +110,10 @@ async fn what_leaves_the_file_is_deleted_and_the_rest_of_the_store_stays() {
 }
 
 #[tokio::test]
-async fn a_renamed_gateway_keeps_its_path_and_is_never_without_its_policy() {
+async fn what_leaves_and_what_comes_are_one_revision() {
     let mut bench = Bench::new().await;
+    // Without a gateway there would be an open one: the renamed one takes over
+    // path and policy in the very revision in which the old one goes.
     bench
         .declare(&format!("{A}{STAFF}{}", gateway("old")))
         .await
@@ -118,19 +126,36 @@ async fn a_renamed_gateway_keeps_its_path_and_is_never_without_its_policy() {
         bench.names().await,
         ["backend/a", "gateway/new", "auth-policy/staff"]
     );
-    // Every revision on the way changed or added a gateway before one was removed.
-    let history = bench
-        .client
-        .revisions(RevisionsRequest::default())
+    assert_eq!(bench.history().await, [(1, 0, 1), (3, 0, 0)]);
+    bench.plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_deleted_may_leave_the_file() {
+    let mut bench = Bench::new().await;
+    bench.declare(&format!("{A}{B}")).await.unwrap();
+    let delete = DeleteRequest {
+        keys: vec![Key::new("", Kind::Backend, "a").to_wire()],
+        ..DeleteRequest::default()
+    };
+    bench.client.delete(delete).await.unwrap();
+    let done = bench.declare(B).await.unwrap();
+    assert_eq!((done.revision, done.changes.len()), (2, 0));
+    bench.plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_only_a_refused_file_named_is_not_deleted_later() {
+    let mut bench = Bench::new().await;
+    let mut theirs = Documents::default();
+    read_yaml("theirs.yaml", A, &mut theirs);
+    change::submit(&mut bench.client, &theirs, &How::default())
         .await
-        .unwrap()
-        .into_inner();
-    let counts: Vec<_> = history
-        .revisions
-        .iter()
-        .map(|r| (r.created, r.configured, r.deleted))
-        .collect();
-    assert_eq!(counts, [(0, 0, 1), (1, 0, 0), (0, 1, 0), (3, 0, 0)]);
+        .unwrap();
+    let bad = format!("{A}{B}{}", gateway("g"));
+    bench.declare(&bad).await.unwrap_err();
+    bench.declare(B).await.unwrap();
+    assert_eq!(bench.names().await, ["backend/a", "backend/b"]);
     bench.plane.shutdown().await;
 }
 
