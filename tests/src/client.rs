@@ -1,0 +1,246 @@
+//! An MCP client on one plain HTTP/1.1 connection. It retries nothing and hides nothing: what the
+//! server sent is what the test sees.
+
+mod connection;
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+pub use connection::{Answer, Connection};
+
+/// The stateless revision.
+pub const MODERN: &str = "2026-07-28";
+
+/// A client of one endpoint.
+pub struct Client {
+    connection: Connection,
+    headers: Vec<(&'static str, String)>,
+    modern: bool,
+    next_id: u64,
+    /// What the server said of itself: the result of `initialize`; null in the stateless era.
+    pub server: Value,
+}
+
+/// Why a request gave no result.
+#[derive(Debug)]
+pub struct Failure {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The JSON-RPC error object, or null where the answer held none.
+    pub error: Value,
+}
+
+impl Failure {
+    /// The JSON-RPC error code.
+    #[must_use]
+    pub fn code(&self) -> Option<i64> {
+        self.error["code"].as_i64()
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP {}: {}", self.status, self.error)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Client {
+    /// A client of the revisions with sessions: initializes one of `version`.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn legacy(url: &str, version: &str) -> Result<Self> {
+        Self::legacy_with_token(url, version, None).await
+    }
+
+    /// The same with a bearer token.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn legacy_with_token(url: &str, version: &str, token: Option<&str>) -> Result<Self> {
+        let mut client = Self::new(url, token, false).await?;
+        let params = json!({
+            "protocolVersion": version, "capabilities": {},
+            "clientInfo": {"name": "fleet-tests", "version": "0"},
+        });
+        let answer = client.post("initialize", Some(params), None).await?;
+        let message = answer.response()?;
+        ensure!(
+            message["result"].is_object(),
+            "initialize was refused: {answer:?}"
+        );
+        if let Some(session) = answer.headers.get("mcp-session-id") {
+            client
+                .headers
+                .push(("mcp-session-id", session.to_str()?.to_owned()));
+        }
+        let agreed = message["result"]["protocolVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        client.headers.push(("mcp-protocol-version", agreed));
+        client.server = message["result"].clone();
+        let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
+        let answer = client.connection.post(&client.headers, body).await?;
+        ensure!(
+            answer.status == StatusCode::ACCEPTED,
+            "notification not accepted: {answer:?}"
+        );
+        Ok(client)
+    }
+
+    /// A client of the stateless revision: nothing is sent before the first request.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn modern(url: &str) -> Result<Self> {
+        Self::new(url, None, true).await
+    }
+
+    async fn new(url: &str, token: Option<&str>, modern: bool) -> Result<Self> {
+        let mut headers = Vec::new();
+        if let Some(token) = token {
+            headers.push(("authorization", format!("Bearer {token}")));
+        }
+        if modern {
+            headers.push(("mcp-protocol-version", MODERN.to_owned()));
+        }
+        let connection = Connection::open(url).await?;
+        Ok(Self {
+            connection,
+            headers,
+            modern,
+            next_id: 1,
+            server: Value::Null,
+        })
+    }
+
+    /// Sends a request and gives everything that came back.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn post(
+        &mut self,
+        method: &str,
+        params: Option<Value>,
+        progress_token: Option<Value>,
+    ) -> Result<Answer> {
+        let mut params = params.unwrap_or_else(|| json!({}));
+        let mut headers = self.headers.clone();
+        if self.modern {
+            params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
+            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            headers.push(("mcp-method", method.to_owned()));
+            if let Some(name) = params["name"].as_str().or(params["uri"].as_str()) {
+                headers.push(("mcp-name", name.to_owned()));
+            }
+        }
+        if let Some(token) = progress_token {
+            params["_meta"]["progressToken"] = token;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let answer = self.connection.post(&headers, body.to_string()).await?;
+        if let Ok(message) = answer.response() {
+            ensure!(
+                message["id"] == id,
+                "asked with id {id}, answered {message}"
+            );
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request and gives its result. A JSON-RPC error or an HTTP status is a [`Failure`].
+    ///
+    /// # Errors
+    /// The connection breaks or the request fails.
+    pub async fn request(&mut self, method: &str, params: Value) -> Result<Value> {
+        let answer = self.post(method, Some(params), None).await?;
+        let status = answer.status;
+        let Ok(mut message) = answer.response() else {
+            bail!("{method} got no JSON-RPC answer: {answer:?}");
+        };
+        match message.get_mut("result") {
+            Some(result) => Ok(result.take()),
+            None => Err(Failure {
+                status,
+                error: message["error"].take(),
+            }
+            .into()),
+        }
+    }
+
+    /// Calls a tool and gives its result.
+    ///
+    /// # Errors
+    /// The connection breaks or the request fails.
+    pub async fn call(&mut self, tool: &str, arguments: Value) -> Result<Value> {
+        self.request("tools/call", json!({"name": tool, "arguments": arguments}))
+            .await
+    }
+
+    /// Calls a tool and gives the text of its first content block.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; or the result has no text.
+    pub async fn text(&mut self, tool: &str, arguments: Value) -> Result<String> {
+        let result = self.call(tool, arguments).await?;
+        let text = result["content"][0]["text"].as_str();
+        Ok(text
+            .with_context(|| format!("{tool} answered without text: {result}"))?
+            .to_owned())
+    }
+
+    /// The names of everything a list method offers, over all pages, in the order given.
+    ///
+    /// # Errors
+    /// The connection breaks or a request fails.
+    pub async fn names(&mut self, method: &str) -> Result<Vec<String>> {
+        let (list, key) = match method {
+            "tools/list" => ("tools", "name"),
+            "prompts/list" => ("prompts", "name"),
+            "resources/list" => ("resources", "uri"),
+            "resources/templates/list" => ("resourceTemplates", "uriTemplate"),
+            other => bail!("{other} is not a list method"),
+        };
+        let (mut names, mut params) = (Vec::new(), json!({}));
+        loop {
+            let page = self.request(method, params).await?;
+            let items = page[list]
+                .as_array()
+                .with_context(|| format!("no {list}: {page}"))?;
+            names.extend(
+                items
+                    .iter()
+                    .filter_map(|item| Some(item[key].as_str()?.to_owned())),
+            );
+            match page["nextCursor"].as_str() {
+                Some(cursor) => params = json!({"cursor": cursor}),
+                None => return Ok(names),
+            }
+        }
+    }
+
+    /// The headers this client sends with every request, session and version included.
+    #[must_use]
+    pub fn headers(&self) -> &[(&'static str, String)] {
+        &self.headers
+    }
+}
+
+/// GETs `url` and gives status, headers and the whole body.
+///
+/// # Errors
+/// The server cannot be reached or the connection breaks.
+pub async fn get(url: &str) -> Result<(StatusCode, HeaderMap, String)> {
+    let answer = Connection::open(url).await?.get().await?;
+    Ok((
+        answer.status,
+        answer.headers,
+        String::from_utf8(answer.body.to_vec())?,
+    ))
+}

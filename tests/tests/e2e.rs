@@ -1,0 +1,15 @@
+//! The whole product, driven from outside. One binary, so that it is linked once; in the order of
+//! the acceptance list.
+
+mod e2e {
+    mod auth;
+    mod bytes;
+    mod clients;
+    mod config;
+    mod conformance;
+    mod eras;
+    mod hostile;
+    mod split;
+    mod stdio;
+    mod swap;
+}

@@ -1,0 +1,335 @@
+//! Real clients call real servers: what they get through a gateway is what they get directly.
+
+use anyhow::{Context, Result, bail, ensure};
+use fleet_tests::{
+    fleet::Fleet,
+    process::Process,
+    programs::{here, installed, node, python},
+    wait::soon,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// A real server: how it is reached without us, its backend document and what is asked of it.
+struct Server {
+    name: &'static str,
+    direct: Value,
+    document: String,
+    calls: Value,
+    reads: Value,
+    prompts: Value,
+}
+
+/// A real client: a script that takes a plan and prints what came back.
+struct Script {
+    name: &'static str,
+    file: &'static str,
+    argument: &'static str,
+}
+
+const SDK1: Script = Script {
+    name: "TypeScript SDK 1.x",
+    file: "sdk1.mjs",
+    argument: "",
+};
+const CLIENTS: [Script; 4] = [
+    Script {
+        name: "Python mcp 2.x",
+        file: "client.py",
+        argument: "",
+    },
+    SDK1,
+    Script {
+        name: "TypeScript client 2.x",
+        file: "client2.mjs",
+        argument: "legacy",
+    },
+    Script {
+        name: "TypeScript client 2.x, newest",
+        file: "client2.mjs",
+        argument: "auto",
+    },
+];
+
+impl Script {
+    /// Runs a plan and gives what came back, without what belongs to the era that the client and
+    /// its server agreed on: a direct connection and a gateway may well agree on different ones.
+    async fn run(&self, plan: &Value) -> Result<Value> {
+        let mut command = Command::new(if self.file.ends_with(".py") {
+            python()
+        } else {
+            node()
+        });
+        command
+            .arg(here("clients").join(self.file))
+            .arg(plan.to_string())
+            .arg(self.argument);
+        command
+            .env("CLIENTS", installed("clients"))
+            .kill_on_drop(true);
+        let output = soon("the end of a client", command.output()).await??;
+        if !output.status.success() {
+            let printed = String::from_utf8_lossy(&output.stderr);
+            bail!("{} failed on {plan}: {printed}", self.name);
+        }
+        let mut printed: Value = serde_json::from_slice(&output.stdout)?;
+        if self.argument == "auto" {
+            // This client removes what the newest revision does not define.
+            for tool in printed["tools"].as_array_mut().into_iter().flatten() {
+                tool.as_object_mut()
+                    .context("a tool is an object")?
+                    .remove("execution");
+            }
+        }
+        Ok(cleaned(printed))
+    }
+}
+
+/// The three servers; the process is that of the one that is reached over HTTP.
+async fn servers(files: &TempDir) -> Result<(Process, [Server; 3])> {
+    let package = |name: &str| {
+        installed(&format!(
+            "servers/node_modules/@modelcontextprotocol/{name}/dist/index.js"
+        ))
+    };
+    let mut command = Command::new(node());
+    command.arg("-r").arg(here("servers/loopback.cjs"));
+    command
+        .arg(package("server-everything"))
+        .arg("streamableHttp");
+    let process = Process::start("server-everything", command)?;
+    let url = process.line("its URL", |line| {
+        Some(line.strip_prefix("loopback: ")?.to_owned())
+    });
+    let url = format!("{}/mcp", url.await?);
+
+    let note = files.path().join("note.txt");
+    std::fs::write(&note, "a note\nwith \"quotes\" and \u{e4}\u{1f980}\n")?;
+    let everything = Server {
+        name: "everything",
+        direct: json!({"url": url}),
+        document: format!("http: {}", json!({"url": url})),
+        calls: json!([
+            ["echo", {"message": "hello \"\u{1f980}\" \\ \n"}],
+            ["get-sum", {"a": 1.5, "b": 2}],
+            ["get-sum", {"a": 1, "b": "not a number"}],
+            ["get-annotated-message", {"messageType": "error", "includeImage": true}],
+            ["get-structured-content", {"location": "New York"}],
+            ["get-tiny-image", {}],
+            ["get-resource-links", {"count": 3}],
+            ["trigger-long-running-operation", {"duration": 0.2, "steps": 2}],
+        ]),
+        reads: json!([
+            "demo://resource/static/document/features.md",
+            "demo://resource/static/document/startup.md",
+        ]),
+        prompts: json!([
+            ["simple-prompt", {}],
+            ["args-prompt", {"city": "Bonn", "state": "NRW"}],
+            ["completable-prompt", {"department": "Sales", "name": "David"}],
+        ]),
+    };
+    let files = Server {
+        name: "files",
+        calls: json!([
+            ["read_text_file", {"path": note}],
+            ["list_directory", {"path": files.path()}],
+            ["read_text_file", {"path": "/not/allowed"}],
+        ]),
+        ..stdio(
+            "files",
+            node().display(),
+            json!([package("server-filesystem"), files.path()]),
+        )
+    };
+    let time = Server {
+        name: "time",
+        calls: json!([
+            ["convert_time",
+             {"source_timezone": "Europe/Berlin", "time": "16:30", "target_timezone": "Asia/Tokyo"}],
+            ["convert_time", {"source_timezone": "Nowhere", "time": "9", "target_timezone": "UTC"}],
+        ]),
+        ..stdio(
+            "time",
+            installed("time/bin/mcp-server-time").display(),
+            json!(["--local-timezone=UTC"]),
+        )
+    };
+    Ok((process, [everything, files, time]))
+}
+
+fn stdio(name: &'static str, command: impl ToString, args: Value) -> Server {
+    let direct = json!({"command": command.to_string(), "args": args});
+    let document = format!("stdio: {direct}");
+    Server {
+        name,
+        direct,
+        document,
+        calls: json!([]),
+        reads: json!([]),
+        prompts: json!([]),
+    }
+}
+
+impl Server {
+    /// The name that our clients see of one of its tools or prompts.
+    fn exposed(&self, name: &Value) -> String {
+        format!("{}__{}", self.name, name.as_str().unwrap_or_default())
+    }
+
+    fn plan(&self, target: &Value, prefix: &str) -> Value {
+        json!({
+            "target": target, "prefix": prefix,
+            "calls": self.calls, "reads": self.reads, "prompts": self.prompts,
+        })
+    }
+}
+
+async fn fleet(servers: &[Server]) -> Result<Fleet> {
+    // A cold start of Node or Python on a busy machine may take long.
+    let documents = servers.iter().map(|server| {
+        format!(
+            "kind: Backend\nname: {}\ntimeout: 60s\n{}\n",
+            server.name, server.document
+        )
+    });
+    let fleet = Fleet::start(&documents.collect::<Vec<_>>().join("---\n")).await?;
+    fleet
+        .offers(&[
+            "everything__echo",
+            "files__read_text_file",
+            "time__convert_time",
+        ])
+        .await?;
+    Ok(fleet)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_get_from_real_servers_what_they_get_directly() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let (_everything, servers) = servers(&files).await?;
+    let fleet = fleet(&servers).await?;
+    let through = json!({"url": fleet.url});
+    for client in &CLIENTS {
+        for server in &servers {
+            let what = format!("{} with {}", client.name, server.name);
+            let direct = client.run(&server.plan(&server.direct, "")).await;
+            let direct = direct.with_context(|| format!("{what}, directly"))?;
+            let prefix = format!("{}__", server.name);
+            let through = client.run(&server.plan(&through, &prefix)).await;
+            let through = through.with_context(|| format!("{what}, through the gateway"))?;
+            same(&what, &direct, &through)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mcpctl_prints_what_a_real_client_gets_directly() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let (_everything, servers) = servers(&files).await?;
+    let fleet = fleet(&servers).await?;
+    for server in &servers {
+        let direct = SDK1.run(&server.plan(&server.direct, "")).await?;
+        let asked = |asked: &Value, answered: &str| {
+            let asked = asked.as_array().cloned().unwrap_or_default();
+            asked
+                .into_iter()
+                .zip(direct[answered].as_array().cloned().unwrap_or_default())
+        };
+        for (call, expected) in asked(&server.calls, "calls") {
+            let arguments = call[1].to_string();
+            let code = i32::from(expected["isError"] == true);
+            let command = ["call", &server.exposed(&call[0]), &arguments];
+            mcpctl(&fleet, &command, code, &expected).await?;
+        }
+        for (uri, expected) in asked(&server.reads, "reads") {
+            mcpctl(
+                &fleet,
+                &["read", uri.as_str().unwrap_or_default()],
+                0,
+                &expected,
+            )
+            .await?;
+        }
+        for (prompt, expected) in asked(&server.prompts, "got") {
+            let mut command = vec!["prompt".to_owned(), server.exposed(&prompt[0])];
+            for (key, value) in prompt[1].as_object().into_iter().flatten() {
+                command.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+            }
+            let command: Vec<_> = command.iter().map(String::as_str).collect();
+            mcpctl(&fleet, &command, 0, &expected).await?;
+        }
+        let listed = String::from_utf8(fleet.mcpctl(&["tools", "-o", "name"]).await?.stdout)?;
+        for tool in direct["tools"].as_array().into_iter().flatten() {
+            let name = server.exposed(&tool["name"]);
+            ensure!(
+                listed.lines().any(|line| line == name),
+                "{name} is not in {listed}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command of `mcpctl` that prints a result as JSON, and compares both it and the exit code.
+async fn mcpctl(fleet: &Fleet, command: &[&str], code: i32, expected: &Value) -> Result<()> {
+    let done = fleet.mcpctl(&[command, &["-o", "json"]].concat()).await?;
+    ensure!(
+        done.status.code() == Some(code),
+        "mcpctl {command:?}: {done:?}"
+    );
+    let result = serde_json::from_slice(&done.stdout);
+    let result = result.with_context(|| format!("mcpctl {command:?}: {done:?}"))?;
+    same(&format!("mcpctl {command:?}"), expected, &cleaned(result))
+}
+
+/// Takes off the members of results that one era has and the other does not.
+fn cleaned(mut value: Value) -> Value {
+    clean(&mut value);
+    value
+}
+
+fn clean(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        Value::Object(members) => {
+            for key in ["resultType", "ttlMs", "cacheScope"] {
+                members.remove(key);
+            }
+            if let Some(Value::Object(meta)) = members.get_mut("_meta") {
+                meta.remove("io.modelcontextprotocol/serverInfo");
+                if meta.is_empty() {
+                    members.remove("_meta");
+                }
+            }
+            members.values_mut().for_each(clean);
+        }
+        _ => {}
+    }
+}
+
+/// Compares part by part, so that a difference can be read.
+fn same(what: &str, direct: &Value, through: &Value) -> Result<()> {
+    match (direct, through) {
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+            for (key, value) in a {
+                let other = b
+                    .get(key)
+                    .with_context(|| format!("{what}: `{key}` is lost"))?;
+                same(&format!("{what}: {key}"), value, other)?;
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (value, other)) in a.iter().zip(b).enumerate() {
+                same(&format!("{what}[{index}]"), value, other)?;
+            }
+        }
+        _ => ensure!(
+            direct == through,
+            "{what}: directly {direct}, through us {through}"
+        ),
+    }
+    Ok(())
+}
