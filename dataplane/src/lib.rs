@@ -186,7 +186,13 @@ impl DataPlane {
         self.node.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.node.settings.drain).await;
         let workers = self.workers;
-        let stopped = tokio::task::spawn_blocking(move || workers.stop());
+        // Not `spawn_blocking`: the runtime would wait for it when it is dropped,
+        // however long the last call takes.
+        let (done, stopped) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            workers.stop();
+            let _ = done.send(());
+        });
         if tokio::time::timeout(FINISH, stopped).await.is_err() {
             tracing::warn!("calls in flight did not end in {FINISH:?}: left");
         }

@@ -1,6 +1,6 @@
 //! `mcp-dataplane`: flags to settings, run, exit code.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -24,17 +24,11 @@ struct Flags {
     #[arg(
         long,
         env = "MCP_FLEET_CONTROL_PLANE",
-        default_value = "http://127.0.0.1:8182",
-        conflicts_with = "config"
+        default_value = "http://127.0.0.1:8182"
     )]
     control_plane: String,
     /// Node token, as the control plane printed it on its first start.
-    #[arg(
-        long,
-        env = "MCP_FLEET_NODE_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "config"
-    )]
+    #[arg(long, env = "MCP_FLEET_NODE_TOKEN", hide_env_values = true)]
     node_token: Option<String>,
     /// Serve this file, without a control plane; it is watched for changes.
     #[arg(long, value_name = "FILE")]
@@ -94,10 +88,16 @@ fn main() -> ExitCode {
         return code;
     }
     let flags = Flags::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&flags.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = match tracing_subscriber::EnvFilter::try_new(&flags.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("--log {:?} is not a filter: {error}", flags.log);
+            return ExitCode::from(2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match run(flags) {

@@ -3,6 +3,7 @@
 //! ends with its backend.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -12,12 +13,12 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{About, Item, Lists, params};
+use super::{About, Item, Lists, entries, params};
 use crate::{
     auth::Auth,
     backend::Backend,
     call::{Call, Method, ProtocolVersion, Reply, WorkerId},
-    envelope::{self, Span},
+    envelope,
     error::CallError,
     node::Node,
     upstream::message::{CLIENT_INFO, modern_meta},
@@ -25,8 +26,8 @@ use crate::{
 
 /// Pages of one list that are followed.
 const PAGES: usize = 1_000;
-/// Entries of one list that are kept.
-const ENTRIES: usize = 100_000;
+/// Bytes after which no further page of a list is asked for.
+const BYTES: usize = 64 << 20;
 /// Longest time for all lists of a backend.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts at a backend that fails.
@@ -124,18 +125,11 @@ async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), Call
         lists.params = mirrored(&lists.tools);
     }
     if offers.prompts.is_some() {
-        lists.prompts = list(backend, worker, &PROMPTS).await?.noted_in(&mut lists);
+        lists.prompts = perhaps(backend, worker, &PROMPTS, &mut lists).await?;
     }
     if offers.resources.is_some() {
-        lists.resources = list(backend, worker, &RESOURCES)
-            .await?
-            .noted_in(&mut lists);
-        // Servers that offer resources need not know templates.
-        lists.templates = match list(backend, worker, &TEMPLATES).await {
-            Ok(listed) => listed.noted_in(&mut lists),
-            Err(CallError::Refused { .. }) => Vec::new(),
-            Err(other) => return Err(other),
-        };
+        lists.resources = perhaps(backend, worker, &RESOURCES, &mut lists).await?;
+        lists.templates = perhaps(backend, worker, &TEMPLATES, &mut lists).await?;
     }
     let about = About {
         era: Some(greeting.era),
@@ -145,13 +139,31 @@ async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), Call
     Ok((about, lists))
 }
 
+/// A list that the backend may refuse: those that offer resources need not know
+/// templates, and one with broken prompts still has its tools.
+async fn perhaps(
+    backend: &Backend,
+    worker: WorkerId,
+    kind: &Kind,
+    lists: &mut Lists,
+) -> Result<Vec<Item>, CallError> {
+    match list(backend, worker, kind).await {
+        Ok(listed) => Ok(listed.noted_in(lists)),
+        Err(error @ CallError::Refused { .. }) => {
+            tracing::debug!(%error, "taken for an empty list");
+            Ok(Vec::new())
+        }
+        Err(other) => Err(other),
+    }
+}
+
 /// One of the lists.
-struct Kind {
-    method: &'static str,
+pub(super) struct Kind {
+    pub(super) method: &'static str,
     /// Member of the result.
-    member: &'static str,
+    pub(super) member: &'static str,
     /// Member that identifies an entry.
-    id: &'static str,
+    pub(super) id: &'static str,
 }
 
 const TOOLS: Kind = Kind {
@@ -212,6 +224,8 @@ async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed
         public: true,
     };
     let mut cursor: Option<String> = None;
+    let mut seen = HashSet::new();
+    let (mut read, mut known) = (0, HashSet::new());
     for _ in 0..PAGES {
         let result = fetch(backend, worker, kind.method, cursor.as_deref()).await?;
         let page: Page<'_> = serde_json::from_slice(&result)
@@ -220,12 +234,19 @@ async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed
         if let Some(ttl) = page.ttl_ms.map(Duration::from_millis) {
             listed.ttl = Some(listed.ttl.map_or(ttl, |least| least.min(ttl)));
         }
-        entries(backend, kind, &result, &mut listed.items)?;
+        entries::read(backend, kind, &result, &mut known, &mut listed.items)?;
+        read += result.len();
+        let Some(next) = page.next else { break };
         // A cursor that comes again would lead in a circle.
-        if page.next.is_none() || page.next == cursor || listed.items.len() >= ENTRIES {
+        if listed.items.len() >= entries::ENTRIES || read >= BYTES || !seen.insert(next.clone()) {
+            tracing::warn!(
+                backend = backend.name(),
+                list = kind.method,
+                "the list is too long, or its cursors lead in a circle: the rest is left out"
+            );
             break;
         }
-        cursor = page.next;
+        cursor = Some(next);
     }
     Ok(listed)
 }
@@ -286,66 +307,6 @@ async fn fetch(
     }
 }
 
-/// The entries of a page. One without a name, or with two, is left out; the others stay.
-fn entries(
-    backend: &Backend,
-    kind: &Kind,
-    result: &Bytes,
-    items: &mut Vec<Item>,
-) -> Result<(), CallError> {
-    let broken =
-        |e: envelope::ScanError| bad(backend, format!("its {} cannot be read: {e}", kind.method));
-    let mut array = None;
-    for member in envelope::members(result, all(result)) {
-        let (key, value) = member.map_err(broken)?;
-        if key == kind.member {
-            array = Some(value);
-        }
-    }
-    let array = array.ok_or_else(|| {
-        bad(
-            backend,
-            format!("its {} has no {}", kind.method, kind.member),
-        )
-    })?;
-    for element in envelope::elements(result, array) {
-        let json = result.slice(element.map_err(broken)?.range());
-        match item(kind, &json) {
-            Some(item) => items.push(item),
-            None => {
-                tracing::warn!(
-                    backend = backend.name(),
-                    list = kind.method,
-                    "left out an entry without a name"
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-fn item(kind: &Kind, json: &Bytes) -> Option<Item> {
-    let (mut id, mut name) = (None, None);
-    for member in envelope::members(json, all(json)) {
-        let (key, value) = member.ok()?;
-        if key == kind.id {
-            if id.is_some() {
-                return None;
-            }
-            id = Some(envelope::string_value(json, value)?.into_owned());
-        }
-        if key == "name" {
-            envelope::string_value(json, value)?;
-            name = Some(value);
-        }
-    }
-    Some(Item {
-        id: id?,
-        json: json.clone(),
-        name: name?,
-    })
-}
-
 fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
     // Most schemas have none: the text tells faster than a parse.
     let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
@@ -360,14 +321,7 @@ fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::Par
         .collect()
 }
 
-fn all(text: &Bytes) -> Span {
-    Span {
-        start: 0,
-        end: text.len() as u32,
-    }
-}
-
-fn bad(backend: &Backend, reason: String) -> CallError {
+pub(super) fn bad(backend: &Backend, reason: String) -> CallError {
     CallError::BadAnswer {
         backend: backend.name().to_owned(),
         reason,

@@ -4,6 +4,7 @@
 //! other one where it does not. What a backend speaks is found out once, at the
 //! first call that needs to know, and forgotten when it proves wrong.
 
+mod collect;
 mod era;
 mod exchange;
 pub(crate) mod headers;
@@ -19,6 +20,7 @@ use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header
 use http_body_util::Full;
 use hyper::body::Incoming;
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
 use super::{
     Greeting,
@@ -37,6 +39,8 @@ use exchange::Exchange;
 const REDIRECTS: usize = 3;
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
+/// Requests of a backend that are being answered at a time; more go unanswered.
+const ANSWERS: usize = 8;
 
 /// How a backend is reached.
 pub struct HttpConfig {
@@ -64,7 +68,7 @@ pub struct Inner {
     serial: u64,
     authority: header::HeaderValue,
     headers: HeaderMap,
-    /// Path and query; a redirect moves it.
+    /// Path and query; a permanent redirect moves it.
     path: RwLock<Uri>,
     pool: Pool,
     eras: Eras,
@@ -72,6 +76,9 @@ pub struct Inner {
     /// their request ids are replaced by unique ones.
     shared: Slot,
     ids: AtomicU64,
+    /// Room for answers to requests of the backend: one that floods with them
+    /// gets no more than these at a time.
+    answers: Arc<Semaphore>,
 }
 
 /// A response head, its connection, and the request's place in the era.
@@ -98,6 +105,7 @@ impl Http {
             eras: Eras::default(),
             shared: Slot::default(),
             ids: AtomicU64::new(1),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
         })))
     }
 
@@ -161,21 +169,28 @@ impl Http {
         let body = outgoing(&call, Era::Modern, None)?;
         let headers = headers::modern(&self.0.headers, &call);
         let sent = self.post(call.worker, &headers, body).await?;
-        if sent.response.status() == StatusCode::BAD_REQUEST
-            || sent.response.status() == StatusCode::NOT_FOUND
-        {
-            // Perhaps it was replaced by one of the other era.
-            self.0.eras.doubt();
-        }
-        Exchange {
+        let refused = matches!(
+            sent.response.status(),
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND
+        );
+        let exchange = Exchange {
             http: self.clone(),
             call,
             from: Era::Modern,
             upstream_id: None,
             live: None,
+        };
+        let reply = exchange.read(sent).await;
+        match &reply {
+            Ok(Reply::Whole(answer)) if era::is_modern_error(answer.error) => {
+                self.0.eras.trust();
+            }
+            // Perhaps it was replaced by one of the other era.
+            _ if refused => self.0.eras.doubt(),
+            Ok(_) => self.0.eras.trust(),
+            Err(_) => {}
         }
-        .read(sent)
-        .await
+        reply
     }
 
     async fn call_legacy(&self, call: &Call) -> Result<Reply, session::Failed> {
@@ -205,10 +220,14 @@ impl Http {
                 sent.response.status(),
                 StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
             );
-            if lost && live.id.is_some() && again {
-                again = false;
+            if lost && again {
+                // Without a session nothing was lost, but the server may speak
+                // another era by now: the next call's `initialize` will tell.
                 slot.forget(&live);
-                continue;
+                if live.id.is_some() {
+                    again = false;
+                    continue;
+                }
             }
             let http = self.clone();
             let exchange = Exchange {
@@ -229,18 +248,25 @@ impl Http {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
-        for _ in 0..=REDIRECTS {
-            let sent = self.send(worker, Verb::POST, headers, body.clone()).await?;
-            let status = sent.response.status();
-            if !matches!(
-                status,
-                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-            ) {
-                return Ok(sent);
+        let mut path = self.0.path.read().clone();
+        let mut moved = true;
+        for hop in 0..=REDIRECTS {
+            let sent = self
+                .send(worker, Verb::POST, path.clone(), headers, body.clone())
+                .await?;
+            match sent.response.status() {
+                StatusCode::PERMANENT_REDIRECT => {}
+                StatusCode::TEMPORARY_REDIRECT => moved = false,
+                _ => {
+                    if hop > 0 && moved {
+                        *self.0.path.write() = path;
+                    }
+                    return Ok(sent);
+                }
             }
             let location = sent.response.headers().get(header::LOCATION).cloned();
-            let path = location.and_then(|l| self.same_origin(l.to_str().ok()?));
-            *self.0.path.write() = path.ok_or_else(|| {
+            let to = location.and_then(|l| self.same_origin(l.to_str().ok()?));
+            path = to.ok_or_else(|| {
                 self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
             })?;
         }
@@ -251,12 +277,13 @@ impl Http {
         &self,
         worker: WorkerId,
         verb: Verb,
+        path: Uri,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = verb;
-        *request.uri_mut() = self.0.path.read().clone();
+        *request.uri_mut() = path;
         *request.headers_mut() = headers.clone();
         request
             .headers_mut()
@@ -283,7 +310,8 @@ impl Http {
     fn same_origin(&self, location: &str) -> Option<Uri> {
         let uri: Uri = location.parse().ok()?;
         let same = match uri.authority() {
-            None => location.starts_with('/'),
+            // `//host/path` names another host.
+            None => location.starts_with('/') && !location.starts_with("//"),
             Some(authority) => {
                 let tls = uri.scheme_str() == Some("https");
                 authority.as_str().as_bytes() == self.0.authority.as_bytes()
@@ -330,3 +358,6 @@ pub fn end_in_background(worker: WorkerId, live: Arc<Live>) {
         tokio::spawn(async move { http.end(worker, &live).await });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,28 @@ impl Eras {
             self.forget();
         }
     }
+
+    /// A request was understood.
+    pub(super) fn trust(&self) {
+        if self.doubts.load(Ordering::Relaxed) != 0 {
+            self.doubts.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a refusal with this code comes from a server that understood a
+/// request of the modern era.
+pub(super) fn is_modern_error(code: Option<i64>) -> bool {
+    matches!(
+        code,
+        Some(
+            error::METHOD_NOT_FOUND
+                | error::INVALID_PARAMS
+                | error::HEADER_MISMATCH
+                | error::MISSING_CAPABILITY
+                | error::UNSUPPORTED_VERSION
+        )
+    )
 }
 
 fn spoken(value: u8) -> Spoken {
