@@ -76,6 +76,11 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// The admin listener is reachable from other machines and asks for nothing.
+    #[error(
+        "--admin-listen {0} is not a loopback address: set MCP_FLEET_ADMIN_LISTENER_TOKEN to the token that it is to ask for"
+    )]
+    OpenAdmin(SocketAddr),
     /// The address cannot be listened on.
     #[error("cannot listen on {address} ({flag}): {reason}")]
     Listen {
@@ -114,6 +119,9 @@ pub struct DataPlane {
 /// # Errors
 /// See [`StartError`].
 pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
+    if !settings.admin_listen.ip().is_loopback() && settings.admin_token.is_none() {
+        return Err(StartError::OpenAdmin(settings.admin_listen));
+    }
     let mcp = listen_on("--listen", settings.listen, settings.insecure).await?;
     let admin = listen_on("--admin-listen", settings.admin_listen, settings.insecure).await?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);

@@ -20,6 +20,10 @@ struct Flags {
     /// Where /livez, /readyz, /metrics and /admin are served.
     #[arg(long, env = "MCP_FLEET_ADMIN_LISTEN", default_value = "127.0.0.1:9901")]
     admin_listen: SocketAddr,
+    /// Token that /metrics and /admin ask for; required where --admin-listen is not loopback.
+    /// Only from the environment: a command line is visible to all users.
+    #[arg(skip = std::env::var("MCP_FLEET_ADMIN_LISTENER_TOKEN").ok())]
+    admin_token: Option<String>,
     /// gRPC address of the control plane.
     #[arg(
         long,
@@ -159,6 +163,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: flags.listen,
         admin_listen: flags.admin_listen,
+        admin_token: flags.admin_token,
         insecure: flags.insecure,
         source,
         node_id,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Backends asked for their lists at the same time.
-const DISCOVERIES: usize = 64;
+const DISCOVERIES: usize = 256;
 
 /// What all workers of a data plane share.
 pub struct Node {

@@ -10,6 +10,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where `/livez`, `/readyz`, `/metrics` and `/admin` are served. Port 0: a free one.
     pub admin_listen: SocketAddr,
+    /// Token that `/metrics` and `/admin` ask for (RFC 6750). Required where
+    /// [`admin_listen`](Self::admin_listen) is not loopback.
+    pub admin_token: Option<String>,
     /// Accept addresses beyond loopback without TLS.
     pub insecure: bool,
     /// Where configuration comes from.
@@ -84,6 +87,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            admin_token: None,
             insecure: false,
             source: Source::ControlPlane {
                 url: "http://127.0.0.1:8182".to_owned(),

@@ -67,7 +67,7 @@ async fn run(node: Weak<Node>, backend: Weak<Backend>) {
 }
 
 /// Asks once. Returns whether the backend has told.
-async fn renew(backend: &Backend, worker: WorkerId) -> bool {
+async fn renew(backend: &Arc<Backend>, worker: WorkerId) -> bool {
     let answer = tokio::time::timeout(PATIENCE.min(backend.timeout), ask(backend, worker)).await;
     let error = match answer {
         Ok(Ok((about, lists))) => {
@@ -79,7 +79,7 @@ async fn renew(backend: &Backend, worker: WorkerId) -> bool {
             backend.catalog.told(about, lists);
             return true;
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => error.for_operator(),
         Err(_) => format!(
             "backend {} did not list what it offers in time",
             backend.name()
@@ -108,7 +108,7 @@ struct Offers<'a> {
     resources: Option<&'a RawValue>,
 }
 
-async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), CallError> {
+async fn ask(backend: &Arc<Backend>, worker: WorkerId) -> Result<(About, Lists), CallError> {
     let greeting = backend.upstream.greet(worker).await?;
     let greeted: Greeted<'_> = serde_json::from_slice(&greeting.result)
         .map_err(|e| bad(backend, format!("its greeting cannot be read: {e}")))?;
@@ -142,7 +142,7 @@ async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), Call
 /// A list that the backend may refuse: those that offer resources need not know
 /// templates, and one with broken prompts still has its tools.
 async fn perhaps(
-    backend: &Backend,
+    backend: &Arc<Backend>,
     worker: WorkerId,
     kind: &Kind,
     lists: &mut Lists,
@@ -211,13 +211,13 @@ struct Page<'a> {
     #[serde(rename = "nextCursor")]
     next: Option<String>,
     #[serde(rename = "ttlMs")]
-    ttl_ms: Option<u64>,
+    ttl_ms: Option<f64>,
     #[serde(rename = "cacheScope", borrow)]
     scope: Option<std::borrow::Cow<'a, str>>,
 }
 
 /// Follows a list to its last page.
-async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
+async fn list(backend: &Arc<Backend>, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
     let mut listed = Listed {
         items: Vec::new(),
         ttl: None,
@@ -231,7 +231,11 @@ async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed
         let page: Page<'_> = serde_json::from_slice(&result)
             .map_err(|e| bad(backend, format!("its {} cannot be read: {e}", kind.method)))?;
         listed.public &= page.scope.as_deref() == Some("public");
-        if let Some(ttl) = page.ttl_ms.map(Duration::from_millis) {
+        // A hint below zero is taken for zero (2026-07-28, Caching).
+        if let Some(ttl) = page
+            .ttl_ms
+            .map(|ms| Duration::from_millis(ms.max(0.0) as u64))
+        {
             listed.ttl = Some(listed.ttl.map_or(ttl, |least| least.min(ttl)));
         }
         entries::read(backend, kind, &result, &mut known, &mut listed.items)?;
@@ -253,7 +257,7 @@ async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed
 
 /// One page: the result object.
 async fn fetch(
-    backend: &Backend,
+    backend: &Arc<Backend>,
     worker: WorkerId,
     method: &str,
     cursor: Option<&str>,
@@ -280,9 +284,8 @@ async fn fetch(
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
-        table: Arc::default(),
     };
-    let answer = match backend.call(call).await? {
+    let answer = match backend.clone().call(call).await? {
         Reply::Whole(answer) => answer.body,
         Reply::Stream(mut messages) => {
             let mut last = Bytes::new();

@@ -10,16 +10,20 @@ mod exchange;
 pub(crate) mod headers;
 mod session;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -39,6 +43,10 @@ use exchange::Exchange;
 const REDIRECTS: usize = 3;
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
+/// Sessions that are ended at a time when a backend goes, and the longest time
+/// for all of them.
+const ENDINGS: usize = 16;
+const ENDING: Duration = Duration::from_secs(5);
 /// Requests of a backend that are being answered at a time; more go unanswered.
 const ANSWERS: usize = 8;
 
@@ -74,7 +82,9 @@ pub struct Inner {
     eras: Eras,
     /// The session of clients that have none of their own. They share it, so
     /// their request ids are replaced by unique ones.
-    shared: Slot,
+    shared: Arc<Slot>,
+    /// Where sessions of clients are open at this backend, to end them with it.
+    slots: Mutex<Vec<Weak<Slot>>>,
     ids: AtomicU64,
     /// Room for answers to requests of the backend: one that floods with them
     /// gets no more than these at a time.
@@ -103,7 +113,8 @@ impl Http {
             serial: config.serial,
             headers: config.headers,
             eras: Eras::default(),
-            shared: Slot::default(),
+            shared: Arc::default(),
+            slots: Mutex::default(),
             ids: AtomicU64::new(1),
             answers: Arc::new(Semaphore::new(ANSWERS)),
         })))
@@ -158,11 +169,28 @@ impl Http {
         }
     }
 
-    /// Ends the shared session.
+    /// Ends the sessions that are open at the backend.
     pub async fn close(&self, worker: WorkerId) {
-        if let Some(live) = self.0.shared.take() {
-            self.end(worker, &live).await;
+        let slots = std::mem::take(&mut *self.0.slots.lock());
+        let open = slots
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter_map(|slot| slot.take());
+        let open: Vec<_> = open.collect();
+        let ending =
+            stream::iter(&open).for_each_concurrent(ENDINGS, |live| self.end(worker, live));
+        // A backend that does not answer is not waited for.
+        let _ = tokio::time::timeout(ENDING, ending).await;
+    }
+
+    /// Remembers a slot whose session is open.
+    fn remember(&self, slot: &Arc<Slot>) {
+        let mut slots = self.0.slots.lock();
+        // Those of clients that are gone leave when the list would grow.
+        if slots.len() == slots.capacity() {
+            slots.retain(|slot| slot.strong_count() > 0);
         }
+        slots.push(Arc::downgrade(slot));
     }
 
     async fn call_modern(&self, call: Call) -> Result<Reply, CallError> {
@@ -196,7 +224,7 @@ impl Http {
     async fn call_legacy(&self, call: &Call) -> Result<Reply, session::Failed> {
         let own = call.session.as_ref().map(|s| s.upstream(self.0.serial));
         let (slot, upstream_id) = match &own {
-            Some(slot) => (&**slot, None),
+            Some(slot) => (slot, None),
             None => (
                 &self.0.shared,
                 Some(Bytes::from(self.next_id().to_string())),
@@ -214,13 +242,22 @@ impl Http {
                 .post(call.worker, &headers, body.clone())
                 .await
                 .map_err(session::Failed::Call)?;
-            // 404 is what the specification says; 400 is what many servers say
-            // of a session that was lost in a restart.
-            let lost = matches!(
-                sent.response.status(),
-                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
-            );
-            if lost && again {
+            let exchange = Exchange {
+                http: self.clone(),
+                call: call.clone(),
+                from: Era::Legacy,
+                upstream_id: upstream_id.clone(),
+                live: Some(live.clone()),
+            };
+            let status = sent.response.status();
+            if !matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
+                return exchange.read(sent).await.map_err(session::Failed::Call);
+            }
+            let refusal = self
+                .collect_any(sent)
+                .await
+                .map_err(session::Failed::Call)?;
+            if session::is_lost(&refusal) && again {
                 // Without a session nothing was lost, but the server may speak
                 // another era by now: the next call's `initialize` will tell.
                 slot.forget(&live);
@@ -229,15 +266,10 @@ impl Http {
                     continue;
                 }
             }
-            let http = self.clone();
-            let exchange = Exchange {
-                http,
-                call: call.clone(),
-                from: Era::Legacy,
-                upstream_id,
-                live: Some(live),
-            };
-            return exchange.read(sent).await.map_err(session::Failed::Call);
+            return exchange
+                .whole(status, refusal)
+                .map(Reply::Whole)
+                .map_err(session::Failed::Call);
         }
     }
 
@@ -294,10 +326,10 @@ impl Http {
             .send(worker, request)
             .await
             .map_err(|e| match e {
-                SendError::Connect { .. } => CallError::Unavailable {
-                    backend: self.0.name.clone(),
-                    reason: e.to_string(),
-                },
+                SendError::Connect { .. } => {
+                    let reason = "it cannot be reached";
+                    CallError::unavailable(&self.0.name, reason, e.to_string())
+                }
                 SendError::Broken(_) => CallError::Gone {
                     backend: self.0.name.clone(),
                     reason: e.to_string(),

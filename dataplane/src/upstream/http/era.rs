@@ -125,10 +125,8 @@ impl Http {
     pub(super) async fn probe(&self, worker: WorkerId) -> Result<Era, CallError> {
         let (status, body) = self.ask_discover(worker).await?;
         if status.is_server_error() {
-            return Err(CallError::Unavailable {
-                backend: self.0.name.clone(),
-                reason: format!("it answered {status}"),
-            });
+            let reason = format!("it answered {status}");
+            return Err(CallError::unavailable(&self.0.name, reason, ""));
         }
         let modern = speaks_modern(&body);
         self.0.eras.set_modern(modern);
@@ -148,10 +146,8 @@ impl Http {
             });
         }
         if status.is_server_error() {
-            return Err(CallError::Unavailable {
-                backend: self.0.name.clone(),
-                reason: format!("it answered {status}"),
-            });
+            let reason = format!("it answered {status}");
+            return Err(CallError::unavailable(&self.0.name, reason, ""));
         }
         // It was modern once; what it is now, the next probe tells.
         self.0.eras.forget();

@@ -61,18 +61,18 @@ impl Exchange {
     }
 
     /// A response that came as one body.
-    fn whole(&self, status: StatusCode, body: Bytes) -> Result<Answer, CallError> {
+    pub(super) fn whole(&self, status: StatusCode, body: Bytes) -> Result<Answer, CallError> {
         let message = match envelope::scan(&body) {
             Ok(message) if matches!(message.kind, Kind::Response | Kind::Error) => message,
             Ok(_) => return Err(self.bad("it answered a request with another request")),
             Err(_) if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
-                let what = format!(
+                let detail = format!(
                     "it answered {status}: check `bearer_token` and `headers` of this backend"
                 );
-                return Err(self.unavailable(what));
+                return Err(self.unavailable("it does not let this gateway in", &detail));
             }
             Err(_) if status.is_server_error() => {
-                return Err(self.unavailable(format!("it answered {status}")));
+                return Err(self.unavailable(&format!("it answered {status}"), ""));
             }
             Err(e) => return Err(self.bad(&format!("HTTP {status}, {e}"))),
         };
@@ -213,11 +213,8 @@ impl Exchange {
         self.http.bad_answer(reason)
     }
 
-    fn unavailable(&self, reason: String) -> CallError {
-        CallError::Unavailable {
-            backend: self.http.0.name.clone(),
-            reason,
-        }
+    fn unavailable(&self, reason: &str, detail: &str) -> CallError {
+        CallError::unavailable(&self.http.0.name, reason, detail)
     }
 
     fn gone(&self, reason: &str) -> CallError {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     call::{ProtocolVersion, WorkerId},
+    envelope,
     error::CallError,
     session::Session,
     upstream::{
@@ -60,6 +61,16 @@ impl Drop for Unused {
     }
 }
 
+/// Whether a refusal (404, or the 400 that many servers give) is that of a
+/// session which the server has forgotten, in a restart perhaps. One that
+/// answers the request by its id is not: the server has looked at it.
+pub(super) fn is_lost(refusal: &[u8]) -> bool {
+    match envelope::scan(refusal) {
+        Ok(message) => message.id.is_none_or(|id| id.of(refusal) == b"null"),
+        Err(_) => true,
+    }
+}
+
 #[derive(Deserialize)]
 struct Initialized<'a> {
     #[serde(borrow)]
@@ -78,7 +89,7 @@ impl Http {
     pub(super) async fn open(
         &self,
         worker: WorkerId,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         client: Option<&Session>,
     ) -> Result<Arc<Live>, Failed> {
         if let Some(live) = slot.live() {
@@ -97,6 +108,7 @@ impl Http {
         )
         .await?;
         slot.set(live.clone());
+        self.remember(slot);
         unused.keep();
         if let Some(level) = client.and_then(Session::log_level) {
             // Logs are no reason to keep a call waiting for long.
@@ -166,11 +178,12 @@ impl Http {
             _ => eras.forget(),
         }
         let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-        let reason = format!("it refused `initialize` with HTTP {status}: {start}");
-        Failed::Call(CallError::Unavailable {
-            backend: self.0.name.clone(),
-            reason,
-        })
+        let detail = format!("it refused `initialize` with HTTP {status}: {start}");
+        Failed::Call(CallError::unavailable(
+            &self.0.name,
+            "it opens no session",
+            detail,
+        ))
     }
 
     /// Posts a message that gets no answer.

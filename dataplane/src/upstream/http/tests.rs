@@ -194,7 +194,6 @@ fn call(version: ProtocolVersion) -> Call {
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
-        table: Arc::default(),
     }
 }
 

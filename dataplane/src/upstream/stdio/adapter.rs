@@ -105,10 +105,7 @@ impl Adapter {
     }
 
     fn unavailable(&self, error: &StdioError) -> CallError {
-        CallError::Unavailable {
-            backend: self.stdio.name().to_owned(),
-            reason: error.for_client(),
-        }
+        CallError::unavailable(self.stdio.name(), error.for_client(), error.detail())
     }
 }
 
