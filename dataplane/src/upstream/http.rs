@@ -257,7 +257,7 @@ impl Http {
                 .collect_any(sent)
                 .await
                 .map_err(session::Failed::Call)?;
-            if session::is_lost(&refusal) && again {
+            if again && session::is_lost(status, &refusal) {
                 // Without a session nothing was lost, but the server may speak
                 // another era by now: the next call's `initialize` will tell.
                 slot.forget(&live);

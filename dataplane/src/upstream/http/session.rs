@@ -61,10 +61,14 @@ impl Drop for Unused {
     }
 }
 
-/// Whether a refusal (404, or the 400 that many servers give) is that of a
-/// session which the server has forgotten, in a restart perhaps. One that
-/// answers the request by its id is not: the server has looked at it.
-pub(super) fn is_lost(refusal: &[u8]) -> bool {
+/// Whether a refusal is that of a session which the server has forgotten, in a
+/// restart perhaps: 404 (2025-11-25, Session Management), or the 400 that many
+/// servers give. A 400 that answers the request by its id is another matter:
+/// the server has looked at it.
+pub(super) fn is_lost(status: StatusCode, refusal: &[u8]) -> bool {
+    if status == StatusCode::NOT_FOUND {
+        return true;
+    }
     match envelope::scan(refusal) {
         Ok(message) => message.id.is_none_or(|id| id.of(refusal) == b"null"),
         Err(_) => true,
