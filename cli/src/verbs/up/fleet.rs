@@ -40,8 +40,7 @@ impl Control {
             grpc_listen: flags.grpc_listen,
             database: places.database(),
             insecure: flags.insecure,
-            admin_token: None,
-            node_token: None,
+            ..mcp_controlplane::Settings::default()
         };
         let plane = mcp_controlplane::start(settings).await.map_err(|e| {
             Failure::Other(anyhow::Error::new(e).context("cannot start the control plane"))
