@@ -159,6 +159,7 @@ fn hello(node: &Node, boot_id: &str) -> Hello {
         lineage: table.lineage.clone(),
         revision: table.revision,
         root_hash: table.root_hash.map(|h| h.0.to_vec()).unwrap_or_default(),
+        ..Hello::default()
     }
 }
 
