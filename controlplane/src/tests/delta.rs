@@ -182,6 +182,34 @@ async fn a_node_that_comes_back_gets_a_delta_to_a_revision_that_is_remembered() 
 }
 
 #[tokio::test]
+async fn a_node_that_resumes_after_a_restart_still_shows_what_is_degraded_on_it() {
+    let plane = Plane::start().await;
+    plane.apply(backends(1)).await;
+    let mut node = plane.connect(hello_with_deltas("n1")).await;
+    let set = receive(&mut node, None).await;
+    ack(&node, &set).await;
+    drop(node);
+    let problem = Problem {
+        path: "http.url".to_owned(),
+        ..Default::default()
+    };
+    let restarted = Hello {
+        boot_id: "boot-2".to_owned(),
+        from_disk: true,
+        degraded: vec![problem.clone()],
+        ..serving("n1", &set)
+    };
+    let mut node = plane.connect(restarted).await;
+    node.nothing_comes().await;
+    let nodes = plane.until_state("n1", NodeState::Synced).await;
+    let shown = super::node(&nodes, "n1");
+    assert_eq!(
+        (&*shown.boot_id, &*shown.degraded),
+        ("boot-2", &[problem][..])
+    );
+}
+
+#[tokio::test]
 async fn a_slow_node_sees_two_sets_while_a_hundred_revisions_pass() {
     let plane = Plane::start().await;
     plane.apply(backends(200)).await;

@@ -149,6 +149,14 @@ impl Follower {
             deltas: true,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
+            degraded: self
+                .node
+                .table
+                .load()
+                .degraded
+                .iter()
+                .map(Problem::to_wire)
+                .collect(),
         }
     }
 
