@@ -5,8 +5,12 @@
 
 use std::sync::Arc;
 
-use fleet_proto::{hash::Hash, validate::Valid};
+use fleet_proto::{delta::Delta, hash::Hash, validate::Valid};
 use tokio::sync::watch;
+
+mod history;
+
+use history::History;
 
 /// A revision, whole and immutable.
 #[derive(Debug)]
@@ -71,12 +75,16 @@ impl Published {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     state: watch::Sender<Published>,
+    history: History,
 }
 
 impl Publisher {
     pub(crate) fn new(newest: Snapshot) -> Self {
         let newest = Arc::new(newest);
+        let history = History::default();
+        history.add(Arc::clone(&newest));
         Self {
+            history,
             state: watch::Sender::new(Published {
                 newest,
                 acked: None,
@@ -97,14 +105,32 @@ impl Publisher {
 
     /// Shows a newer revision; an older one changes nothing.
     pub(crate) fn publish(&self, snapshot: Snapshot) {
+        // One that was read from the store shares nothing yet with its neighbours.
+        let resources = snapshot.resources.sharing(&self.newest().resources);
+        let snapshot = Arc::new(Snapshot {
+            resources,
+            ..snapshot
+        });
         self.state.send_if_modified(|state| {
             let newer = snapshot.revision > state.newest.revision;
             if newer {
-                state.newest = Arc::new(snapshot);
+                // Known before any node can have it.
+                self.history.add(Arc::clone(&snapshot));
+                state.newest = snapshot;
                 state.refused = false;
             }
             newer
         });
+    }
+
+    /// One of the last revisions, by what it holds.
+    pub(crate) fn known(&self, root: Hash) -> Option<Arc<Snapshot>> {
+        self.history.find(root)
+    }
+
+    /// What makes `target` out of `base`; without a base, the whole of it.
+    pub(crate) fn delta(&self, base: Option<&Snapshot>, target: &Snapshot) -> Arc<Delta> {
+        self.history.delta(base, target)
     }
 
     /// A node serves this revision.

@@ -26,6 +26,7 @@ pub fn router(node: Arc<Node>) -> Router {
     let closed = Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/backends", get(backends))
+        .route("/admin/configuration", get(configuration))
         .layer(middleware::from_fn_with_state(node.clone(), admit));
     // Probes tell nothing and need no token.
     Router::new()
@@ -76,16 +77,25 @@ async fn admit(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
 
 async fn readyz(State(node): State<Arc<Node>>) -> impl IntoResponse {
     if node.is_ready() {
-        (StatusCode::OK, "ok\n")
+        let from_disk = node.control.is_from_disk();
+        let ok = if from_disk {
+            "ok: served from disk, no control plane reached yet\n"
+        } else {
+            "ok\n"
+        };
+        (StatusCode::OK, ok.to_owned())
     } else if node.draining.load(Ordering::Relaxed) {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: shutting down\n",
+            "not ready: shutting down\n".to_owned(),
         )
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: no configuration yet\n",
+            format!(
+                "not ready: no configuration: {}\n",
+                node.control.why_not_ready()
+            ),
         )
     }
 }
@@ -95,6 +105,26 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         [("content-type", "text/plain; version=0.0.4")],
         telemetry::render(&node),
     )
+}
+
+/// Where the configuration comes from, and what is wrong with that.
+async fn configuration(State(node): State<Arc<Node>>) -> Json<Value> {
+    let table = node.table.load();
+    let problems: serde_json::Map<_, _> = node
+        .control
+        .details()
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(what, text)| (what.to_owned(), text.into()))
+        .collect();
+    Json(json!({
+        "lineage": table.lineage,
+        "revision": table.revision,
+        "root_hash": table.root_hash.map(|hash| hash.to_string()),
+        "from_disk": node.control.is_from_disk(),
+        "last_good_saved": node.control.is_saved(),
+        "problems": problems,
+    }))
 }
 
 async fn backends(State(node): State<Arc<Node>>) -> Json<Value> {

@@ -136,6 +136,8 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         Sessions::new(ring),
         Handle::current(),
     ));
+    // Before anybody is served: what was kept on disk is there from the first request on.
+    let restored = control::restore(&node).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
     let tasks = vec![
@@ -145,7 +147,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
                 tracing::error!(%error, "the admin listener has ended");
             }
         }),
-        tokio::spawn(control::follow(node.clone())),
+        tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
     ];
     tracing::info!(mcp = %mcp_addr, admin = %admin_addr, "listening");

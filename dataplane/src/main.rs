@@ -24,13 +24,15 @@ struct Flags {
     /// Only from the environment: a command line is visible to all users.
     #[arg(skip = std::env::var("MCP_FLEET_ADMIN_LISTENER_TOKEN").ok())]
     admin_token: Option<String>,
-    /// gRPC address of the control plane.
+    /// gRPC address of the control plane; several, separated by commas or given one by
+    /// one, are tried in random order.
     #[arg(
         long,
         env = "MCP_FLEET_CONTROL_PLANE",
-        default_value = "http://127.0.0.1:8182"
+        default_value = "http://127.0.0.1:8182",
+        value_delimiter = ','
     )]
-    control_plane: String,
+    control_plane: Vec<String>,
     /// Node token, as the control plane printed it on its first start.
     #[arg(long, env = "MCP_FLEET_NODE_TOKEN", hide_env_values = true)]
     node_token: Option<String>,
@@ -43,7 +45,8 @@ struct Flags {
     /// Label of this node, KEY=VALUE; may be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Where the session key is kept; left out: sessions end with the process.
+    /// Where the session key and the last good configuration are kept; left out: sessions
+    /// end with the process, and a start needs the control plane.
     #[arg(long, value_name = "DIR", env = "MCP_FLEET_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Worker threads; 0: one per core.
@@ -149,7 +152,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     let source = match flags.config {
         Some(file) => Source::File(file),
         None => Source::ControlPlane {
-            url: flags.control_plane,
+            urls: flags.control_plane,
             token: flags.node_token.context(
                 "no node token: pass --node-token, or set MCP_FLEET_NODE_TOKEN, to the one that \
                  mcp-controlplane printed on its first start",
@@ -169,6 +172,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         node_id,
         labels: flags.labels.into_iter().collect(),
         data_dir: flags.data_dir,
+        last_good: true,
         workers: flags.workers,
         allow,
         guard: if flags.stdio_guard == OnOff::On {

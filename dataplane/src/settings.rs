@@ -21,8 +21,11 @@ pub struct Settings {
     pub node_id: String,
     /// Labels of this node.
     pub labels: BTreeMap<String, String>,
-    /// Where the session key is kept. `None`: it lives as long as the process.
+    /// Where the session key and the last good configuration are kept. `None`: they
+    /// live as long as the process.
     pub data_dir: Option<PathBuf>,
+    /// Keep what the control plane pushes in the data directory, and start with it.
+    pub last_good: bool,
     /// Worker threads; 0: one per core.
     pub workers: usize,
     /// What configuration may do on this machine.
@@ -38,10 +41,11 @@ pub struct Settings {
 /// Where configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A control plane's gRPC address, such as `http://127.0.0.1:8182`.
+    /// A fleet's control plane.
     ControlPlane {
-        /// The address.
-        url: String,
+        /// The gRPC addresses of its processes, such as `http://127.0.0.1:8182`;
+        /// tried in random order.
+        urls: Vec<String>,
         /// The node token.
         token: String,
     },
@@ -90,12 +94,13 @@ impl Default for Settings {
             admin_token: None,
             insecure: false,
             source: Source::ControlPlane {
-                url: "http://127.0.0.1:8182".to_owned(),
+                urls: vec!["http://127.0.0.1:8182".to_owned()],
                 token: String::new(),
             },
             node_id: String::new(),
             labels: BTreeMap::new(),
             data_dir: None,
+            last_good: true,
             workers: 0,
             allow: Allow::default(),
             guard: Guard::CurrentExe,
