@@ -52,6 +52,7 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 
+use listen::tls::{BadFile, Tls, TlsListener};
 use node::Node;
 use sealed::KeyRing;
 use session::Sessions;
@@ -68,7 +69,7 @@ const FINISH: Duration = Duration::from_secs(30);
 pub enum StartError {
     /// The address is reachable from other machines, and nothing is encrypted.
     #[error(
-        "{flag} {address} is not a loopback address, and there is no TLS: add --insecure if that is meant"
+        "{flag} {address} is not a loopback address, and there is no TLS: give --tls-cert and --tls-key, or --insecure if that is meant"
     )]
     Exposed {
         /// The flag that gave it.
@@ -81,6 +82,9 @@ pub enum StartError {
         "--admin-listen {0} is not a loopback address: set MCP_FLEET_ADMIN_LISTENER_TOKEN to the token that it is to ask for"
     )]
     OpenAdmin(SocketAddr),
+    /// Certificate or key do not work.
+    #[error("TLS: {0}")]
+    Tls(#[from] BadFile),
     /// The address cannot be listened on.
     #[error("cannot listen on {address} ({flag}): {reason}")]
     Listen {
@@ -122,8 +126,15 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     if !settings.admin_listen.ip().is_loopback() && settings.admin_token.is_none() {
         return Err(StartError::OpenAdmin(settings.admin_listen));
     }
-    let mcp = listen_on("--listen", settings.listen, settings.insecure).await?;
-    let admin = listen_on("--admin-listen", settings.admin_listen, settings.insecure).await?;
+    let tls = settings
+        .tls
+        .clone()
+        .map(Tls::load)
+        .transpose()?
+        .map(Arc::new);
+    let plain_is_fine = settings.insecure || tls.is_some();
+    let mcp = listen_on("--listen", settings.listen, plain_is_fine).await?;
+    let admin = listen_on("--admin-listen", settings.admin_listen, plain_is_fine).await?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
     let ring = key_ring(&settings)?;
     let workers = match settings.workers {
@@ -132,6 +143,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     };
     let node = Arc::new(Node::new(
         settings,
+        tls,
         workers,
         Sessions::new(ring),
         Handle::current(),
@@ -140,17 +152,16 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let restored = control::restore(&node).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(workers.accept(mcp)),
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(admin, router).await {
-                tracing::error!(%error, "the admin listener has ended");
-            }
-        }),
+        serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
     ];
-    tracing::info!(mcp = %mcp_addr, admin = %admin_addr, "listening");
+    if let Some(tls) = &node.tls {
+        tasks.push(tokio::spawn(tls.clone().watch()));
+    }
+    tracing::info!(mcp = %mcp_addr, admin = %admin_addr, tls = node.tls.is_some(), "listening");
     Ok(DataPlane {
         node,
         mcp_addr,
@@ -218,12 +229,31 @@ impl DataPlane {
     }
 }
 
+fn serve_admin(
+    node: &Node,
+    listener: TcpListener,
+    router: axum::Router,
+) -> io::Result<JoinHandle<()>> {
+    let ended = |result: io::Result<()>| {
+        if let Err(error) = result {
+            tracing::error!(%error, "the admin listener has ended");
+        }
+    };
+    Ok(match &node.tls {
+        None => tokio::spawn(async move { ended(axum::serve(listener, router).await) }),
+        Some(tls) => {
+            let listener = TlsListener::new(listener, tls.clone())?;
+            tokio::spawn(async move { ended(axum::serve(listener, router).await) })
+        }
+    })
+}
+
 async fn listen_on(
     flag: &'static str,
     address: SocketAddr,
-    insecure: bool,
+    plain_is_fine: bool,
 ) -> Result<TcpListener, StartError> {
-    if !address.ip().is_loopback() && !insecure {
+    if !address.ip().is_loopback() && !plain_is_fine {
         return Err(StartError::Exposed { flag, address });
     }
     TcpListener::bind(address)

@@ -1,5 +1,7 @@
 //! The HTTP edge: which gateway, whether the request may enter, and its body.
 
+pub mod tls;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;

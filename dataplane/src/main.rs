@@ -5,6 +5,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, tim
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
+    listen::tls::TlsFiles,
     settings::{Allow, Guard, Settings, Source},
     upstream::guard,
 };
@@ -55,6 +56,23 @@ struct Flags {
     /// What pushed configuration may do on this machine; with --config everything is allowed.
     #[arg(long, value_delimiter = ',')]
     allow: Vec<Allowed>,
+    /// Certificate of both listeners, with those between it and its root (PEM); read again when it
+    /// changes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_TLS_CERT",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
     /// Accept addresses beyond loopback without TLS.
     #[arg(long)]
     insecure: bool,
@@ -167,6 +185,10 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         listen: flags.listen,
         admin_listen: flags.admin_listen,
         admin_token: flags.admin_token,
+        tls: flags
+            .tls_cert
+            .zip(flags.tls_key)
+            .map(|(cert, key)| TlsFiles { cert, key }),
         insecure: flags.insecure,
         source,
         node_id,

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    call::WorkerId, control, session::Sessions, settings::Settings, table::RouteTable,
-    telemetry::Metrics,
+    call::WorkerId, control, listen::tls::Tls, session::Sessions, settings::Settings,
+    table::RouteTable, telemetry::Metrics,
 };
 
 /// Backends asked for their lists at the same time.
@@ -23,6 +23,8 @@ const DISCOVERIES: usize = 256;
 pub struct Node {
     /// What it was told at boot.
     pub settings: Settings,
+    /// TLS of what listens.
+    pub tls: Option<Arc<Tls>>,
     /// How many workers serve.
     pub workers: usize,
     /// The table in use. A request loads it once and keeps it to its end.
@@ -50,7 +52,13 @@ pub struct Node {
 impl Node {
     /// A node that serves nothing yet.
     #[must_use]
-    pub fn new(settings: Settings, workers: usize, sessions: Sessions, background: Handle) -> Self {
+    pub fn new(
+        settings: Settings,
+        tls: Option<Arc<Tls>>,
+        workers: usize,
+        sessions: Sessions,
+        background: Handle,
+    ) -> Self {
         Self {
             metrics: Metrics::new(workers),
             table: ArcSwap::from_pointee(RouteTable::default()),
@@ -60,6 +68,7 @@ impl Node {
             control: control::Status::default(),
             draining: AtomicBool::new(false),
             serials: AtomicU64::new(1),
+            tls,
             settings,
             workers,
             sessions,

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use crate::listen::tls::TlsFiles;
+
 /// Settings of a data plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,6 +15,8 @@ pub struct Settings {
     /// Token that `/metrics` and `/admin` ask for (RFC 6750). Required where
     /// [`admin_listen`](Self::admin_listen) is not loopback.
     pub admin_token: Option<String>,
+    /// Certificate and key of both listeners; `None`: no TLS.
+    pub tls: Option<TlsFiles>,
     /// Accept addresses beyond loopback without TLS.
     pub insecure: bool,
     /// Where configuration comes from.
@@ -92,6 +96,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9901)),
             admin_token: None,
+            tls: None,
             insecure: false,
             source: Source::ControlPlane {
                 urls: vec!["http://127.0.0.1:8182".to_owned()],

@@ -19,6 +19,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
 };
@@ -178,13 +179,28 @@ async fn connection(
     node: Arc<Node>,
     worker: WorkerId,
     stream: StdStream,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     // A client that has vanished without a word is noticed on a silent stream.
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    match node.tls.clone() {
+        None => serve(node, worker, stream, stop).await,
+        Some(tls) => serve(node, worker, tls.accept(stream).await?, stop).await,
+    }
+}
+
+async fn serve<I>(
+    node: Arc<Node>,
+    worker: WorkerId,
+    stream: I,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
