@@ -25,7 +25,7 @@ mod scope;
 use difference::differences;
 pub(crate) use plan::load;
 use plan::rewritten;
-use scope::within;
+use scope::{of_projects, within};
 
 /// A write that somebody asks for.
 #[derive(Debug)]
@@ -103,7 +103,10 @@ impl Target {
         let gone = base.iter().map(|(key, _)| key);
         Edit {
             put: put.collect(),
-            remove: gone.filter(|key| state.get(key).is_none()).cloned().collect(),
+            remove: gone
+                .filter(|key| state.get(key).is_none())
+                .cloned()
+                .collect(),
             must_exist: false,
         }
     }
@@ -312,9 +315,10 @@ impl Changes {
                 }
                 audit.rolled_back_to = number;
                 let rows = self.store.resources_at(number).await?;
-                let (state, _) = blocking(move || load(rows))
-                    .await?
-                    .map_err(ChangeError::Invalid)?;
+                let loaded = blocking(move || load(rows)).await?;
+                let (state, _) = loaded.map_err(|problems| {
+                    ChangeError::Invalid(of_projects(problems, &author.projects))
+                })?;
                 Target::State(state)
             }
         };

@@ -298,17 +298,22 @@ impl ControlPlane {
     /// the database.
     pub async fn shutdown(self) {
         self.shutdown.send_replace(true);
-        if let Some(rest) = self.rest {
-            rest.stopped(GRACE).await;
-        }
+        let rest = async {
+            if let Some(rest) = self.rest {
+                rest.stopped(GRACE).await;
+            }
+        };
         let mut server = self.server;
-        match timeout(GRACE, &mut server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the gRPC server failed"),
-            Ok(Err(error)) => tracing::error!(%error, "the gRPC server failed"),
-            // Somebody keeps a call open: they have been told.
-            Err(_) => server.abort(),
-        }
+        let grpc = async {
+            match timeout(GRACE, &mut server).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(%error, "the gRPC server failed"),
+                Ok(Err(error)) => tracing::error!(%error, "the gRPC server failed"),
+                // Somebody keeps a call open: they have been told.
+                Err(_) => server.abort(),
+            }
+        };
+        tokio::join!(rest, grpc);
         let _ = self.persist.await;
         self.nodes.flush(&*self.store).await;
         self.store.close().await;

@@ -68,7 +68,9 @@ pub enum SettingsError {
 impl Settings {
     /// Checks what can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
-        let mut listeners = [Some(self.grpc_listen), self.rest_listen].into_iter().flatten();
+        let mut listeners = [Some(self.grpc_listen), self.rest_listen]
+            .into_iter()
+            .flatten();
         if let Some(open) = listeners.find(|address| !address.ip().is_loopback())
             && !self.insecure
         {

@@ -25,11 +25,14 @@ use tonic::{
 use self::fake_node::{FakeNode, Set, hello, hello_serving};
 use crate::{ControlPlane, Settings, start};
 
+mod access;
 mod config;
 mod delta;
 mod fake_node;
 mod remove;
+mod rest;
 mod restart;
+mod rollback;
 mod stream;
 mod tokens;
 mod unknown;
@@ -187,6 +190,7 @@ impl Plane {
 fn settings(folder: &TempDir) -> Settings {
     Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
+        rest_listen: Some("127.0.0.1:0".parse().unwrap()),
         database: folder.path().join("fleet.db"),
         ..Settings::default()
     }

@@ -14,6 +14,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on},
+    serve::ListenerExt,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
@@ -47,6 +48,10 @@ impl Server {
     pub(crate) fn start(api: Arc<Api>, listener: TcpListener, address: SocketAddr) -> Self {
         let mut until = api.shutdown.clone();
         let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
+        let listener = listener.tap_io(|connection| {
+            // It is a hint: calls work without it.
+            let _ = connection.set_nodelay(true);
+        });
         let server = axum::serve(listener, service).with_graceful_shutdown(async move {
             let _ = until.wait_for(|down| *down).await;
         });
@@ -108,7 +113,9 @@ async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) ->
     };
     // What one token sees is not for another's eyes.
     let private = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(header::CACHE_CONTROL, private);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, private);
     response
 }
 

@@ -37,6 +37,24 @@ pub(super) fn within(base: &Valid, edit: Edit, projects: &[String]) -> Result<Pl
     }
 }
 
+/// The problems of a stored state, as far as they are of these projects; none: of all.
+pub(super) fn of_projects(problems: Vec<Problem>, projects: &[String]) -> Vec<Problem> {
+    let own = |problem: &Problem| {
+        let key = problem.key.as_ref();
+        key.is_some_and(|key| projects.contains(&key.project))
+    };
+    if projects.is_empty() || problems.iter().all(own) {
+        return problems;
+    }
+    let mut shown: Vec<_> = problems.into_iter().filter(own).collect();
+    shown.push(Problem {
+        key: None,
+        path: String::new(),
+        message: "it is not valid for this version in other projects".to_owned(),
+    });
+    shown
+}
+
 /// The problems there would be if no other project existed.
 fn alone(base: &Valid, edit: Edit, own: impl Fn(&str) -> bool) -> BTreeSet<Problem> {
     let visible = base.iter().filter(|(key, _)| own(&key.project));
@@ -54,10 +72,10 @@ fn hidden(
     own: impl Fn(&str) -> bool,
 ) -> Vec<Problem> {
     let hide = |problem: Problem| {
-        if mine.contains(&problem) {
+        let key = problem.key.clone().filter(|key| own(&key.project));
+        if mine.contains(&problem) && key == problem.key {
             return problem;
         }
-        let key = problem.key.filter(|key| own(&key.project));
         let path = key.as_ref().map(|_| problem.path).unwrap_or_default();
         Problem {
             key,

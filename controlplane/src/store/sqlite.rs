@@ -165,18 +165,11 @@ impl Store for Sqlite {
         Box::pin(history::revisions_of(self, projects, limit))
     }
 
-    fn changes_of(
-        &self,
-        revision: u64,
-    ) -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>> {
+    fn changes_of(&self, revision: u64) -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>> {
         Box::pin(history::changes_of(self, revision))
     }
 
-    fn audit(
-        &self,
-        before: u64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+    fn audit(&self, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
         Box::pin(audit::list(self, before, limit))
     }
 

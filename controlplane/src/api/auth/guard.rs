@@ -9,7 +9,12 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Extensions, Request, Response, header::AUTHORIZATION};
-use tonic::{Status, body::Body, server::NamedService, transport::server::TcpConnectInfo};
+use tonic::{
+    Status,
+    body::Body,
+    server::NamedService,
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
+};
 use tower::Service;
 
 use super::{Role, Tokens};
@@ -72,8 +77,10 @@ where
 }
 
 fn peer(extensions: &Extensions) -> String {
-    extensions
-        .get::<TcpConnectInfo>()
+    let plain = extensions.get::<TcpConnectInfo>();
+    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+    plain
+        .or(tls.map(TlsConnectInfo::get_ref))
         .and_then(TcpConnectInfo::remote_addr)
         .map(|address| address.to_string())
         .unwrap_or_default()

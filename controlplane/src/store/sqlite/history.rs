@@ -52,9 +52,8 @@ pub(super) async fn changes_of(
     store: &Sqlite,
     revision: u64,
 ) -> Result<Vec<(Key, Action)>, StoreError> {
-    let query = sqlx::query(
-        "SELECT project, kind, name, action FROM revision_changes WHERE revision = ?",
-    );
+    let query =
+        sqlx::query("SELECT project, kind, name, action FROM revision_changes WHERE revision = ?");
     let rows = store.read(query.bind(revision as i64)).await?;
     let change = |row| {
         let text = rows::text(row, "action", &store.name)?;

@@ -106,7 +106,11 @@ fn optional_hash(row: &SqliteRow, column: &str, name: &Name) -> Result<Option<Ha
     bytes.map(|_| hash_at(row, column, name)).transpose()
 }
 
-pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str, name: &Name) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned>(
+    row: &SqliteRow,
+    column: &str,
+    name: &Name,
+) -> Result<T, StoreError> {
     let text = text(row, column, name)?;
     serde_json::from_str(&text)
         .map_err(|e| name.damaged(format!("column {column} holds no JSON of its shape ({e})")))

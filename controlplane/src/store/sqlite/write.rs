@@ -4,7 +4,9 @@ use futures_util::future::BoxFuture;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{Name, audit, rows};
-use crate::store::{AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write};
+use crate::store::{
+    AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
+};
 
 /// Rows of one statement: far below SQLite's 32,766 parameters.
 const BATCH: usize = 500;
