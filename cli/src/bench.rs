@@ -36,6 +36,7 @@ impl Bench {
         let target = client::ControlPlane {
             url: format!("http://{}", plane.grpc_addr()),
             token: plane.issue_admin_token().await.unwrap(),
+            ca: None,
         };
         let client = client::connect(&target).await.unwrap();
         Self {

@@ -1,13 +1,13 @@
 //! The way to a control plane: address, admin token, limits.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use fleet_proto::v1::config_service_client::ConfigServiceClient;
 use tonic::{
     Request, Status,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 use crate::failure::Failure;
@@ -19,12 +19,24 @@ const MAX_MESSAGE: usize = 64 << 20;
 pub(crate) type Client = ConfigServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// A control plane.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default)]
 pub(crate) struct ControlPlane {
     /// Its gRPC address.
     pub(crate) url: String,
-    /// An admin token.
+    /// A token for it.
     pub(crate) token: String,
+    /// The authorities (PEM) that its certificate may come from; `None`: those of
+    /// the system.
+    pub(crate) ca: Option<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Adds the admin token to every call.
@@ -46,9 +58,10 @@ impl Interceptor for Bearer {
 /// It cannot be reached, or the address or the token cannot be used.
 pub(crate) async fn connect(target: &ControlPlane) -> Result<Client, Failure> {
     let url = &target.url;
-    if !url.starts_with("http://") {
+    let encrypted = url.starts_with("https://");
+    if !encrypted && !url.starts_with("http://") {
         return Err(Failure::Usage(format!(
-            "the control plane's address {url:?} must start with http://"
+            "the control plane's address {url:?} must start with https:// or http://"
         )));
     }
     let mut value =
@@ -56,19 +69,34 @@ pub(crate) async fn connect(target: &ControlPlane) -> Result<Client, Failure> {
             Failure::Usage("the admin token holds characters that no header can carry".to_owned())
         })?;
     value.set_sensitive(true);
-    let endpoint = Endpoint::from_shared(url.clone())
-        .map_err(|e| {
-            Failure::Usage(format!(
-                "the control plane's address {url:?} is not a URL: {e}"
-            ))
-        })?
+    let mut endpoint = Endpoint::from_shared(url.clone()).map_err(|e| {
+        Failure::Usage(format!(
+            "the control plane's address {url:?} is not a URL: {e}"
+        ))
+    })?;
+    if encrypted {
+        let tls = match &target.ca {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        endpoint = endpoint.tls_config(tls).map_err(|e| {
+            let why = anyhow::Error::new(e);
+            Failure::Usage(format!("cannot use TLS for {url}: {why:#}"))
+        })?;
+    }
+    let endpoint = endpoint
         .connect_timeout(Duration::from_secs(5))
         // Until the answer begins; a watch may go on for longer.
         .timeout(Duration::from_secs(60));
     let channel = endpoint.connect().await.map_err(|e| {
-        let why = anyhow::Error::new(e);
+        let why = format!("{:#}", anyhow::Error::new(e));
+        let hint = if why.contains("UnknownIssuer") {
+            "name the authority of its certificate with --ca-file"
+        } else {
+            "is it, or `mcpctl up`, running?"
+        };
         Failure::Unreachable(format!(
-            "cannot reach the control plane at {url}: {why:#}; is it, or `mcpctl up`, running?"
+            "cannot reach the control plane at {url}: {why}; {hint}"
         ))
     })?;
     Ok(

@@ -32,6 +32,9 @@ pub(crate) struct Context {
     pub(crate) control_plane: Option<String>,
     /// Token of that control plane, and of no other.
     pub(crate) admin_token: Option<String>,
+    /// The authorities (PEM) that the control plane's certificate may come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
     /// MCP endpoint of a gateway.
     pub(crate) gateway: Option<String>,
 }

@@ -20,6 +20,8 @@ pub mod demo;
 mod failure;
 mod hide;
 mod kinds;
+#[cfg(test)]
+mod manual;
 mod mcp;
 mod model;
 mod output;

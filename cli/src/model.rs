@@ -95,7 +95,7 @@ pub(crate) fn of_message(message: &MessageDescriptor) -> String {
 
 /// What the comment of a field says, on one line.
 pub(crate) fn of_field(field: &FieldDescriptor) -> String {
-    comment(&field.parent_message(), field.path())
+    comment(field.parent_message(), field.path())
 }
 
 /// What the comment of a choice says, on one line.

@@ -15,6 +15,7 @@ fn context(token: &str) -> Context {
         control_plane: Some("http://127.0.0.1:8182".to_owned()),
         admin_token: Some(token.to_owned()),
         gateway: Some("http://127.0.0.1:8080/mcp".to_owned()),
+        ca: None,
     }
 }
 

@@ -139,7 +139,7 @@ mod tests {
             let context = Context {
                 control_plane: Some(format!("http://{name}:8182")),
                 admin_token: Some("s3cret".to_owned()),
-                gateway: None,
+                ..Context::default()
             };
             contexts.put(name, context);
         }

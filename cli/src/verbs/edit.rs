@@ -11,10 +11,12 @@ use std::{
 use clap::Args;
 use fleet_proto::{
     key::Key,
+    read::Documents,
     v1::{ApplyResponse, GetRequest},
     write::write_yaml,
 };
 use tempfile::NamedTempFile;
+use tonic::Response;
 
 use self::text::{Edited, header};
 use crate::{
@@ -25,6 +27,9 @@ use crate::{
     kinds::{self, Selection},
     output,
 };
+
+/// How often it is tried while others write other resources.
+const ATTEMPTS: u32 = 10;
 
 /// Flags of `edit`.
 #[derive(Debug, Args)]
@@ -53,7 +58,8 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     let mut client = client::connect(&flags.admin.resolve()?).await?;
     let editor = editor(|name| std::env::var(name).ok());
     let open = |path: &Path| open(&editor, path);
-    let Some(done) = edit(&mut client, &key, &flags.message, open).await? else {
+    let dir = std::env::temp_dir();
+    let Some(done) = edit(&mut client, &key, &flags.message, &dir, open).await? else {
         output::note("edit cancelled: nothing is changed");
         return Ok(());
     };
@@ -96,6 +102,7 @@ async fn edit(
     client: &mut Client,
     key: &Key,
     message: &str,
+    dir: &Path,
     open: impl Fn(&Path) -> Result<(), Failure>,
 ) -> Result<Option<ApplyResponse>, Failure> {
     let request = GetRequest {
@@ -103,52 +110,82 @@ async fn edit(
     };
     let stored = client.get(request).await?.into_inner();
     let original = write_yaml(&stored.resource);
-    let how = How {
+    let mut how = How {
         message: message.to_owned(),
-        // Whoever writes in between is not overwritten.
         expect_revision: Some(stored.revision),
         ..How::default()
     };
     // Readable by its owner only.
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix("mcpctl-edit-")
         .suffix(".yaml")
-        .tempfile()
+        .tempfile_in(dir)
         .map_err(|e| Failure::other(format!("cannot make a file to edit: {e}")))?;
-    let mut shown = header(key, &[]) + &original;
+    let first = header(key, &[]) + &original;
+    let mut shown = first.clone();
     loop {
-        let edited = match rewrite(&mut file, &shown).and_then(|()| open(file.path())) {
-            Ok(()) => Edited::read(file.path())?,
-            Err(failure) => return Err(failure),
-        };
+        rewrite(&file, &shown)?;
+        if let Err(failure) = open(file.path()) {
+            let edited = shown != first;
+            return Err(if edited { kept(file, failure) } else { failure });
+        }
+        let edited = Edited::read(file.path())?;
         if edited.body.trim().is_empty() || edited.body == original {
             return Ok(None);
         }
         let failure = match edited.documents(key) {
             Err(failure) => failure,
-            Ok(documents) => match change::submit(client, &documents, &how).await {
+            Ok(documents) => match write(client, &documents, &original, &mut how).await {
                 Ok(done) => return Ok(Some(done)),
                 Err(failure) => failure,
             },
         };
-        // Saved again as it was shown: they give up.
         let Failure::Invalid(lines) = failure else {
             return Err(kept(file, failure));
         };
-        if edited.whole == shown && shown != header(key, &[]) + &original {
-            return Err(kept(file, Failure::Invalid(lines)));
+        // Saved again as it was shown: they give up.
+        if edited.whole == shown && shown != first {
+            return Err(kept(file, Failure::Invalid(edited.placed(&lines))));
         }
         shown = header(key, &edited.placed(&lines)) + &edited.body;
     }
 }
 
+/// Writes on top of the resource as it was when the editor was opened. Whoever
+/// has changed it since is not overwritten; changes of others do not matter.
+async fn write(
+    client: &mut Client,
+    documents: &Documents,
+    original: &str,
+    how: &mut How,
+) -> Result<ApplyResponse, Failure> {
+    let mut attempt = 1;
+    loop {
+        let conflict = match change::submit(client, documents, how).await {
+            Err(Failure::Conflict(why)) => Failure::Conflict(why),
+            done => return done,
+        };
+        let key = documents.resources().first().and_then(Key::of);
+        let request = GetRequest {
+            key: key.map(|key| key.to_wire()),
+        };
+        match client.get(request).await.map(Response::into_inner) {
+            Ok(now) if attempt < ATTEMPTS && write_yaml(&now.resource) == original => {
+                how.expect_revision = Some(now.revision);
+                attempt += 1;
+            }
+            _ => return Err(conflict),
+        }
+    }
+}
+
 /// Replaces what a file holds.
-fn rewrite(file: &mut NamedTempFile, text: &str) -> Result<(), Failure> {
-    let path = file.path().to_owned();
+fn rewrite(file: &NamedTempFile, text: &str) -> Result<(), Failure> {
+    let path = file.path();
     std::fs::OpenOptions::new()
         .write(true)
         .truncate(true)
-        .open(&path)
+        .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|e| Failure::other(format!("cannot write {}: {e}", path.display())))
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead as _, IsTerminal as _, Read as _},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,10 @@ pub(crate) struct Flags {
     /// File with the token; `-` or left out: stdin, asked for on a terminal.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// File (PEM) with the authorities that its certificate may come from; left out: those of the
+    /// system. The context keeps what is in it.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Name of the context. Left out: host and port of the address.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -53,7 +58,11 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     let target = ControlPlane {
         url: flags.url.trim_end_matches('/').to_owned(),
         token,
+        ca: flags.ca_file.as_deref().map(args::read_ca).transpose()?,
     };
+    if !is_private(&target.url) {
+        output::note("warning: the token crosses the network unencrypted: use https://");
+    }
     let who = check(&target).await?;
     let name = flags.name.unwrap_or_else(|| default_name(&target.url));
     if name.is_empty() || name.chars().any(char::is_control) {
@@ -69,6 +78,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     let context = Context {
         control_plane: Some(target.url.clone()),
         admin_token: Some(target.token),
+        ca: target.ca,
         gateway,
     };
     contexts.put(&name, context);
@@ -86,6 +96,20 @@ async fn check(target: &ControlPlane) -> Result<Token, Failure> {
     let mut client = client::connect(target).await?;
     let answer = client.who_am_i(WhoAmIRequest {}).await?.into_inner();
     Ok(answer.token.unwrap_or_default())
+}
+
+/// Whether nobody on the way can read along.
+fn is_private(url: &str) -> bool {
+    let name = default_name(url);
+    let host = name
+        .rsplit_once(':')
+        .map_or(name.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = || match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
+    };
+    url.starts_with("https://") || loopback()
 }
 
 /// `control.example.com:8182`.
@@ -176,6 +200,25 @@ mod tests {
             "c.example.com:8182"
         );
         assert_eq!(default_name("https://[::1]:1/x?y"), "[::1]:1");
+    }
+
+    #[test]
+    fn only_loopback_and_tls_keep_a_token_private() {
+        for url in [
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+            "http://localhost",
+            "https://c",
+        ] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in [
+            "http://c:1",
+            "http://10.0.0.1:1",
+            "http://127.0.0.1.evil.example:1",
+        ] {
+            assert!(!is_private(url), "{url}");
+        }
     }
 
     #[tokio::test]

@@ -46,3 +46,32 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         .until_served(&mut client, done.revision, &keys)
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bench::Bench, failure::Failure};
+
+    #[tokio::test]
+    async fn a_rollback_is_a_new_revision_with_the_old_state() {
+        let mut bench = Bench::new().await;
+        let backend = |name: &str| {
+            format!("{{ kind: Backend, name: {name}, http: {{ url: 'http://127.0.0.1:1/' }} }}")
+        };
+        bench.apply(&backend("a")).await;
+        bench.apply(&backend("b")).await;
+        let to = |revision, expect_revision| RollbackRequest {
+            revision,
+            expect_revision,
+            ..RollbackRequest::default()
+        };
+        let stale = bench.client.rollback(to(1, Some(1))).await;
+        assert_eq!(Failure::from(stale.unwrap_err()).exit_code(), 4);
+        let done = bench.client.rollback(to(1, None)).await.unwrap();
+        assert_eq!(done.into_inner().revision, 3);
+        assert_eq!(bench.names().await, ["backend/a"]);
+        let unknown = bench.client.rollback(to(9, None)).await;
+        assert_eq!(Failure::from(unknown.unwrap_err()).exit_code(), 1);
+        bench.stop().await;
+    }
+}

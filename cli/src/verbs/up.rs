@@ -210,6 +210,7 @@ impl Up {
             control_plane: Some(self.control.url().to_owned()),
             admin_token: Some(self.control.token().to_owned()),
             gateway: endpoints.first().map(|e| e.url.clone()),
+            ca: None,
         };
         // The others stay.
         let mut contexts = args::read_contexts(places.context())?;

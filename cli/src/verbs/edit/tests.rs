@@ -50,12 +50,17 @@ async fn an_edit_is_a_revision_of_its_own() {
     let mut bench = Bench::new().await;
     bench.apply(A).await;
     let typist = Typist::new(&[(":1/mcp", ":2/mcp")]);
-    let done = edit(&mut bench.client, &key(), "port", |p| typist.open(p))
-        .await
-        .unwrap();
+    let done = edit(&mut bench.client, &key(), "port", bench.dir.path(), |p| {
+        typist.open(p)
+    })
+    .await
+    .unwrap();
     assert_eq!(done.unwrap().revision, 2);
     let typist = Typist::new(&[("", "")]);
-    let none = edit(&mut bench.client, &key(), "", |p| typist.open(p)).await;
+    let none = edit(&mut bench.client, &key(), "", bench.dir.path(), |p| {
+        typist.open(p)
+    })
+    .await;
     assert_eq!(none.unwrap(), None, "nothing was changed");
     bench.stop().await;
 }
@@ -68,9 +73,12 @@ async fn what_is_wrong_is_shown_until_it_is_right() {
         ("timeout: 30s", "timeuot: 30s"),
         ("timeuot: 30s", "timeout: 5s"),
     ]);
-    let done = edit(&mut bench.client, &key(), "", |p| typist.open(p)).await;
+    let done = edit(&mut bench.client, &key(), "", bench.dir.path(), |p| {
+        typist.open(p)
+    })
+    .await;
     assert_eq!(done.unwrap().unwrap().revision, 2);
-    let shown = typist.shown.borrow();
+    let shown = typist.shown.take();
     assert!(shown[1].contains("was not accepted"), "{}", shown[1]);
     bench.stop().await;
 }
@@ -80,31 +88,47 @@ async fn saving_a_mistake_twice_gives_up() {
     let mut bench = Bench::new().await;
     bench.apply(A).await;
     let typist = Typist::new(&[("timeout: 30s", "timeout: soon"), ("", "")]);
-    let failure = edit(&mut bench.client, &key(), "", |p| typist.open(p)).await;
+    let failure = edit(&mut bench.client, &key(), "", bench.dir.path(), |p| {
+        typist.open(p)
+    })
+    .await;
     assert_eq!(failure.unwrap_err().exit_code(), 3);
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wrote_meanwhile_is_not_overwritten() {
-    let mut bench = Bench::new().await;
-    bench.apply(A).await;
-    let mut other = bench.client.clone();
+/// An edit of port 1 to 2 while somebody else applies a text.
+async fn edit_while(bench: &mut Bench, theirs: &str) -> Result<Option<ApplyResponse>, Failure> {
+    let other = bench.client.clone();
     let typist = Typist::new(&[(":1/mcp", ":2/mcp")]);
     let open = |path: &Path| {
         let mut documents = Documents::default();
-        read_yaml("theirs", &A.replace(":1/mcp", ":3/mcp"), &mut documents);
+        read_yaml("theirs", theirs, &mut documents);
         let how = How::default();
         let mut client = other.clone();
         let theirs = change::submit(&mut client, &documents, &how);
         tokio::task::block_in_place(|| Handle::current().block_on(theirs)).unwrap();
         typist.open(path)
     };
-    let failure = edit(&mut bench.client, &key(), "", open).await;
+    edit(&mut bench.client, &key(), "", bench.dir.path(), open).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_the_same_meanwhile_is_not_overwritten() {
+    let mut bench = Bench::new().await;
+    bench.apply(A).await;
+    let failure = edit_while(&mut bench, &A.replace(":1/mcp", ":3/mcp")).await;
     assert_eq!(failure.unwrap_err().exit_code(), 4);
-    let stored = write_yaml(&change::stored(&mut other).await.unwrap());
+    let stored = write_yaml(&change::stored(&mut bench.client).await.unwrap());
     assert!(stored.contains(":3/mcp"), "{stored}");
-    drop(other);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_something_else_meanwhile_is_not_in_the_way() {
+    let mut bench = Bench::new().await;
+    bench.apply(A).await;
+    let done = edit_while(&mut bench, &A.replace("name: a", "name: b")).await;
+    assert_eq!(done.unwrap().unwrap().revision, 3);
     bench.stop().await;
 }
 

@@ -52,6 +52,7 @@ impl Control {
         let client = client::connect(&client::ControlPlane {
             url: url.clone(),
             token: token.clone(),
+            ca: None,
         })
         .await?;
         Ok(Self {
