@@ -53,6 +53,11 @@ impl Balancer {
             .context("haproxy.cfg lists no server")?;
         Self::start("haproxy", |dir, port| {
             let mut text = text.replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"));
+            // Only what goes wrong: a line for each call of a load is too much.
+            text = text.replace(
+                "option httplog",
+                "option httplog\n    option dontlog-normal",
+            );
             for plane in planes {
                 let admin = plane.admin_url.rsplit(':').next().unwrap_or_default();
                 let (name, address) = (&plane.name, &plane.address);

@@ -68,31 +68,37 @@ impl Replicas {
     /// It does not start.
     pub async fn add(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let plane = self.plane(name, "127.0.0.1:0", arguments).await?;
+        let plane = self.plane(name, ["127.0.0.1:0"; 2], arguments).await?;
         self.planes.push(plane);
         Ok(())
     }
 
-    /// Starts a data plane again, after its end, at its old address.
+    /// Starts a data plane again, after its end, at its old addresses.
     ///
     /// # Errors
     /// It does not start.
     pub async fn restart(&mut self, index: usize) -> Result<()> {
         let old = &self.planes[index];
-        let (name, address) = (old.name.clone(), old.address.clone());
-        let plane = self.plane(&name, &address, old.arguments.clone()).await?;
+        let (name, arguments) = (old.name.clone(), old.arguments.clone());
+        let admin = old.admin_url.trim_start_matches("http://");
+        let plane = self.plane(&name, [&old.address, admin], arguments).await?;
         self.planes[index] = plane;
         Ok(())
     }
 
-    async fn plane(&self, name: &str, listen: &str, arguments: Vec<String>) -> Result<Plane> {
+    async fn plane(
+        &self,
+        name: &str,
+        [listen, admin]: [&str; 2],
+        arguments: Vec<String>,
+    ) -> Result<Plane> {
         let data = self.dir.path().join(name);
         std::fs::create_dir_all(&data)?;
         std::fs::write(data.join("session.key"), SESSION_KEY)?;
         let mut command = program("mcp-dataplane", self.dir.path());
         command
             .args(["--control-plane", &self.control_url, "--node-id", name])
-            .args(["--listen", listen, "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", listen, "--admin-listen", admin])
             .arg("--data-dir")
             .arg(&data)
             .args(&arguments)

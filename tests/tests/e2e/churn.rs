@@ -18,8 +18,8 @@ const APPLIES: u64 = 1000;
 const WARM: u64 = 200;
 const CLIENTS: usize = 32;
 /// Generous: what a leak of a table, a pool or a stream for each apply would go far beyond.
-const MEMORY_KIB: u64 = 24 << 10;
-const DESCRIPTORS: usize = 48;
+const MEMORY_KIB: u64 = 8 << 10;
+const DESCRIPTORS: usize = 32;
 const THREADS: usize = 8;
 
 /// A backend that comes, changes, and goes.

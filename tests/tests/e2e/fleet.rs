@@ -185,9 +185,11 @@ async fn calls(replicas: &Replicas) -> Result<Vec<u64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_death_and_return_of_the_control_plane_fail_no_call() -> Result<()> {
+async fn the_death_and_return_of_the_control_plane_fail_no_call_and_data_planes_start_without_it()
+-> Result<()> {
     let backends = backends().await?;
-    let mut replicas = Replicas::start(&["one", "two"]).await?;
+    let mut replicas = Replicas::start(&["one"]).await?;
+    replicas.add("two", &["--drain-seconds", "7"]).await?;
     let revision = applied(&replicas, &backends).await?;
     let balancer = Balancer::nginx(&replicas.planes).await?;
     let load = Load::start(clients(&balancer.url, 8).await?, &["alpha", "beta"]);
@@ -198,9 +200,27 @@ async fn the_death_and_return_of_the_control_plane_fail_no_call() -> Result<()> 
     // New sessions, too.
     let mut late = Client::legacy(&balancer.url, LEGACY).await?;
     ensure!(late.text("alpha__echo", json!({"text": "late"})).await? == "alpha:late");
-    for plane in &replicas.planes {
-        ensure!(plane.ready().await? == 200, "{} is not ready", plane.name);
-    }
+    // One that starts meanwhile serves what it has kept; one that has kept nothing is not ready.
+    ensure!(replicas.planes[1].stop().await? == 0);
+    replicas.restart(1).await?;
+    until("the restarted data plane", || async {
+        (replicas.planes[1].ready().await.ok()? == 200).then_some(())
+    })
+    .await?;
+    until("calls at the restarted data plane", || async {
+        replicas.planes[1]
+            .calls()
+            .await
+            .ok()
+            .filter(|calls| *calls > 0)
+    })
+    .await?;
+    replicas.add("three", &[]).await?;
+    ensure!(
+        replicas.planes[2].ready().await? == 503,
+        "ready with nothing to serve"
+    );
+    ensure!(replicas.planes[0].ready().await? == 200);
 
     replicas.restart_control().await?;
     let mut admin = replicas.admin().await?;
@@ -208,14 +228,14 @@ async fn the_death_and_return_of_the_control_plane_fail_no_call() -> Result<()> 
         admin.revision().await? == revision,
         "the revision did not survive"
     );
-    until("both data planes in sync", || {
+    until("all data planes in sync", || {
         let mut admin = admin.clone();
         async move {
             let nodes = admin.nodes().await.ok()?;
             let synced = nodes
                 .iter()
                 .filter(|n| n.state() == NodeState::Synced && n.revision == revision);
-            (synced.count() == 2).then_some(())
+            (synced.count() == 3).then_some(())
         }
     })
     .await?;
@@ -228,40 +248,49 @@ async fn the_death_and_return_of_the_control_plane_fail_no_call() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_plane_that_is_stopped_behind_nginx_fails_no_call() -> Result<()> {
+async fn data_planes_replaced_one_by_one_behind_nginx_fail_no_call() -> Result<()> {
     let backends = backends().await?;
     let mut replicas = Replicas::start(&[]).await?;
     // Longer than nginx keeps idle connections to data planes (5 s).
     replicas.add("one", &["--drain-seconds", "7"]).await?;
-    replicas.add("two", &[]).await?;
+    replicas.add("two", &["--drain-seconds", "7"]).await?;
     applied(&replicas, &backends).await?;
     let balancer = Balancer::nginx(&replicas.planes).await?;
-    stopped_under_load(&mut replicas, &balancer).await
+    replaced_under_load(&mut replicas, &balancer).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_plane_that_is_stopped_behind_haproxy_fails_no_call() -> Result<()> {
+async fn data_planes_replaced_one_by_one_behind_haproxy_fail_no_call() -> Result<()> {
     let backends = backends().await?;
     let mut replicas = Replicas::start(&[]).await?;
     replicas.add("one", &["--drain-seconds", "7"]).await?;
-    replicas.add("two", &[]).await?;
+    replicas.add("two", &["--drain-seconds", "7"]).await?;
     applied(&replicas, &backends).await?;
     let balancer = Balancer::haproxy(&replicas.planes).await?;
-    stopped_under_load(&mut replicas, &balancer).await
+    replaced_under_load(&mut replicas, &balancer).await
 }
 
-/// Stops the first data plane as systemd does, while 16 clients call without pause.
-async fn stopped_under_load(replicas: &mut Replicas, balancer: &Balancer) -> Result<()> {
+/// Stops the first data plane as systemd does and starts it again, then the second one, while 16
+/// clients call without pause: what a new version of the program takes.
+async fn replaced_under_load(replicas: &mut Replicas, balancer: &Balancer) -> Result<()> {
     let load = Load::start(clients(&balancer.url, 16).await?, &["alpha", "beta"]);
-    load.goes_on(500).await?;
-    ensure!(
-        calls(replicas).await?.iter().all(|calls| *calls > 0),
-        "only one is used"
-    );
-    ensure!(replicas.planes[0].stop().await? == 0);
-    load.goes_on(500).await?;
-    let calls = load.stop().await?;
-    ensure!(calls >= 1000, "the load stood still: {calls} calls");
+    for index in 0..replicas.planes.len() {
+        load.goes_on(500).await?;
+        let used = calls(replicas).await?;
+        ensure!(
+            used.iter().all(|calls| *calls > 0),
+            "only one is used: {used:?}"
+        );
+        ensure!(replicas.planes[index].stop().await? == 0);
+        load.goes_on(500).await?;
+        replicas.restart(index).await?;
+        let plane = &replicas.planes[index];
+        until("calls at the new process", || async {
+            plane.calls().await.ok().filter(|calls| *calls > 0)
+        })
+        .await?;
+    }
+    load.stop().await?;
     Ok(())
 }
 
@@ -281,7 +310,7 @@ async fn a_node_that_allows_no_programs_starts_none_and_says_so() -> Result<()> 
     let apply = ["apply", "-f", "program.yaml", "--wait"];
     let (code, _, errors) = printed(&replicas.mcpctl(&balancer.url, &apply).await?);
     ensure!(code == Some(6), "{code:?} {errors}");
-    let line = errors.lines().find(|line| line.contains("closed"));
+    let line = errors.lines().find(|line| line.contains("closed serves"));
     let line = line.with_context(|| format!("the node is not named: {errors}"))?;
     ensure!(
         line.contains("Backend program") && line.contains("--allow stdio"),
