@@ -222,6 +222,10 @@ impl Changes {
         let (valid, _) = blocking(move || load(rows))
             .await?
             .map_err(ChangeError::Invalid)?;
+        if valid.root_hash() != head.root_hash {
+            let revision = head.revision;
+            return Err(StoreError::OtherVersion { revision }.into());
+        }
         Ok(valid)
     }
 }

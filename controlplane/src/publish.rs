@@ -8,6 +8,8 @@ use std::sync::Arc;
 use fleet_proto::{hash::Hash, validate::Valid};
 use tokio::sync::watch;
 
+pub(crate) mod follow;
+
 /// A revision, whole and immutable.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -105,6 +107,21 @@ impl Publisher {
             }
             newer
         });
+    }
+
+    /// Shows another state of the store, which is not newer: it was set back.
+    pub(crate) fn replace(&self, snapshot: Snapshot) {
+        self.state.send_replace(Published {
+            newest: Arc::new(snapshot),
+            acked: None,
+            refused: false,
+        });
+    }
+
+    /// The newest revision that some node has acked.
+    pub(crate) fn acked_revision(&self) -> Option<u64> {
+        let state = self.state.borrow();
+        state.acked.as_ref().map(|acked| acked.revision)
     }
 
     /// A node serves this revision.

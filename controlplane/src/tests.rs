@@ -29,6 +29,7 @@ mod config;
 mod fake_node;
 mod remove;
 mod restart;
+mod shared;
 mod stream;
 mod tokens;
 mod unknown;
@@ -186,7 +187,7 @@ impl Plane {
 fn settings(folder: &TempDir) -> Settings {
     Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
-        database: folder.path().join("fleet.db"),
+        database: folder.path().join("fleet.db").into(),
         ..Settings::default()
     }
 }

@@ -52,6 +52,8 @@ const UP: &str = "up";
 pub(crate) struct Tokens {
     store: Arc<dyn Store>,
     rows: RwLock<Vec<TokenRow>>,
+    /// What is read from the store must not replace what is written meanwhile.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// No token could be made or kept.
@@ -71,7 +73,11 @@ impl Tokens {
         settings: &Settings,
     ) -> Result<(Self, [Option<String>; 2]), TokenError> {
         let rows = RwLock::new(store.tokens().await?);
-        let tokens = Self { store, rows };
+        let tokens = Self {
+            store,
+            rows,
+            turn: tokio::sync::Mutex::default(),
+        };
         let mut plain = [None, None];
         for (role, plain) in Role::ALL.into_iter().zip(&mut plain) {
             *plain = tokens.base(role, settings.token(role)).await?;
@@ -86,18 +92,34 @@ impl Tokens {
             self.remove(role, GENERATED).await?;
             return Ok(Some(given.to_owned()));
         }
-        self.remove(role, GIVEN).await?;
-        let exists = self
-            .rows
-            .read()
-            .iter()
-            .any(|t| t.role == role && t.label == GENERATED);
-        if exists {
+        // It may be given to another control plane of the same store.
+        let shared = self.store.shared().is_some();
+        if !shared {
+            self.remove(role, GIVEN).await?;
+        }
+        let base = |t: &TokenRow| t.label == GENERATED || (shared && t.label == GIVEN);
+        if self.rows.read().iter().any(|t| t.role == role && base(t)) {
             return Ok(None);
         }
         let token = generate(role)?;
-        self.put(role, GENERATED, &token).await?;
-        Ok(Some(token))
+        let row = TokenRow {
+            role,
+            label: GENERATED.to_owned(),
+            hash: Hash::of(token.as_bytes()),
+            created_ms: now_ms(),
+        };
+        // Of control planes that start at once, one makes it.
+        let added = self.store.add_token(row).await?;
+        self.reload().await?;
+        Ok(added.then_some(token))
+    }
+
+    /// Takes over what other control planes have written.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let rows = self.store.tokens().await?;
+        *self.rows.write() = rows;
+        Ok(())
     }
 
     /// A new token for `mcpctl up`; the one before it is void.
@@ -115,6 +137,7 @@ impl Tokens {
             hash,
             created_ms: now_ms(),
         };
+        let _turn = self.turn.lock().await;
         self.store.put_token(row.clone()).await?;
         let mut rows = self.rows.write();
         rows.retain(|t| t.role != role || t.label != label);
@@ -123,6 +146,7 @@ impl Tokens {
     }
 
     async fn remove(&self, role: Role, label: &str) -> Result<(), TokenError> {
+        let _turn = self.turn.lock().await;
         self.store.remove_token(role, label).await?;
         self.rows
             .write()

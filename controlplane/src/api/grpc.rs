@@ -13,7 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Api, ApiError, auth::Caller, parse_keys};
-use crate::change::{self, ChangeError, Edit};
+use crate::{
+    change::{self, ChangeError, Edit},
+    store::StoreError,
+};
 
 /// Problems travel in a header field of the answer; clients take 16 KiB of
 /// header by default, and base64 adds a third. `Validate` gives all of them.
@@ -201,9 +204,13 @@ impl From<ApiError> for Status {
                 return Self::with_details(Code::InvalidArgument, text, details(problems).into());
             }
             ApiError::Change(ChangeError::Interrupted(_)) => Code::Internal,
-            ApiError::Change(ChangeError::Store(_)) | ApiError::Store(_) => {
+            ApiError::Change(ChangeError::Store(failure)) | ApiError::Store(failure) => {
                 tracing::error!(%error, "a request failed in the store");
-                Code::Internal
+                match failure {
+                    failure if failure.is_passing() => Code::Unavailable,
+                    StoreError::OtherVersion { .. } => Code::FailedPrecondition,
+                    _ => Code::Internal,
+                }
             }
         };
         Self::new(code, shortened(error.to_string()))

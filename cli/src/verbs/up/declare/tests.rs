@@ -31,7 +31,7 @@ impl Bench {
         let places = Places::open(Some(dir.path().join("data"))).unwrap();
         let settings = mcp_controlplane::Settings {
             grpc_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            database: places.database(),
+            database: places.database().into(),
             ..mcp_controlplane::Settings::default()
         };
         let plane = mcp_controlplane::start(settings).await.unwrap();
