@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run against, into .deps/ (or $MCP_FLEET_DEPS): Node, the official
-# conformance suites, real MCP servers and real MCP clients, at exact versions. Quick when that is done.
-# Needs npm and python3 with venv; as root on a Debian system it installs those itself.
+# conformance suites, real MCP servers, real MCP clients and a gRPC client, at exact versions. Quick when that is done.
+# Needs npm, python3 with venv, nginx, HAProxy and systemd-analyze; as root on a Debian system it installs those itself.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 deps=${MCP_FLEET_DEPS:-$root/.deps}
@@ -30,6 +30,13 @@ debian() {
   [ "$(id -u)" = 0 ] || die "missing: $*. Run: sudo apt-get install $*"
   say "installing $* with apt-get"
   export DEBIAN_FRONTEND=noninteractive
+  # The tests start nginx and HAProxy themselves: Debian must not start them as services.
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap "rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
   apt-get install -qq -y --no-install-recommends "$@" >"$deps/apt.log" 2>&1 \
     || { apt-get update -qq >>"$deps/apt.log" 2>&1 && apt-get install -qq -y --no-install-recommends "$@" >>"$deps/apt.log" 2>&1; } \
     || { tail -n 20 "$deps/apt.log" >&2; die "apt-get could not install $* (whole log: $deps/apt.log)"; }
@@ -61,6 +68,13 @@ python_packages() {
   echo "$*" >"$dir/.stamp"
 }
 
+# The balancers that deploy/ configures, and what checks its systemd units.
+missing=()
+command -v nginx >/dev/null || missing+=(nginx)
+command -v haproxy >/dev/null || missing+=(haproxy)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
+[ ${#missing[@]} = 0 ] || debian "${missing[@]}"
+
 # Node comes from npm as well: the suite needs 22, whatever the system has.
 npm_packages node "node-linux-$arch@22.23.3"
 ln -sfn "node_modules/node-linux-$arch/bin/node" "$deps/node/node"
@@ -72,3 +86,5 @@ npm_packages clients @modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/clie
 python_packages python mcp==2.3.0 uvicorn==0.54.0
 # The time server needs mcp 1.x.
 python_packages time mcp-server-time==2026.10.19
+# What deploy/ci/push.py needs.
+python_packages grpc grpcio==1.85.1 grpcio-tools==1.85.1

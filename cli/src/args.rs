@@ -1,18 +1,24 @@
 //! The command line: the tree of verbs, and the flags that several of them share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
+use fleet_proto::key::Key;
 
 use crate::{
-    client::ControlPlane,
-    context::{self, Context},
+    client::{Client, ControlPlane},
+    context::{self, Context, Contexts},
     failure::Failure,
     mcp::{Protocol, Target},
     verbs::{
-        apply, call, completion, delete, demo_server, get, nodes, prompts, resources, revisions,
-        tools, up, validate, version,
+        apply, call, completion, context as contexts, delete, demo_server, describe, diff, edit,
+        explain, export, get, history, login, nodes, prompts, resources, revisions, rollback,
+        schema, status, token, tools, up, validate, version, wait as waiting,
     },
+    wait::{self, Wanted},
 };
 
 /// Where `up` and a control plane listen when nothing else is said.
@@ -47,16 +53,36 @@ pub(crate) enum Verb {
     Up(up::Flags),
     /// Write the resources of files to the control plane, as one revision.
     Apply(apply::Flags),
+    /// Show what `apply` would change. Exits with 0: nothing, 1: something, 2: it failed.
+    Diff(diff::Flags),
     /// Check files without a control plane.
     Validate(validate::Flags),
     /// Show resources.
     Get(get::Flags),
+    /// Show resources in full, who uses them, and how they do on the data planes.
+    Describe(describe::Flags),
+    /// Edit a resource in $VISUAL or $EDITOR.
+    Edit(edit::Flags),
     /// Remove resources.
     Delete(delete::Flags),
-    /// Show the data planes and what each of them serves.
-    Nodes(nodes::Flags),
+    /// Write everything that is stored as files take it.
+    Export(export::Flags),
+    /// Say what a kind, or a field of it, means.
+    Explain(explain::Flags),
+    /// Print the JSON Schema of documents, for editors.
+    Schema(schema::Flags),
+    /// Show the revisions, newest first, or who changed a resource.
+    History(history::Flags),
     /// Show the revisions, newest first.
     Revisions(revisions::Flags),
+    /// Make the state of an older revision the newest one.
+    Rollback(rollback::Flags),
+    /// Show the fleet on one screen.
+    Status(status::Flags),
+    /// Show the data planes and what each of them serves.
+    Nodes(nodes::Flags),
+    /// Wait until the data planes serve a revision in full.
+    Wait(waiting::Flags),
     /// List the tools that a gateway offers.
     Tools(tools::Flags),
     /// Call a tool through a gateway.
@@ -69,6 +95,12 @@ pub(crate) enum Verb {
     Prompts(prompts::ListFlags),
     /// Get a prompt through a gateway.
     Prompt(prompts::GetFlags),
+    /// Save the address and the token of a control plane as a context.
+    Login(login::Flags),
+    /// List, choose, show and forget contexts.
+    Context(contexts::Flags),
+    /// Make, list and revoke tokens for the control plane.
+    Token(token::Flags),
     /// Run a small MCP server to try things with.
     DemoServer(demo_server::Flags),
     /// Print a completion script for a shell.
@@ -93,17 +125,30 @@ impl Verb {
         match self {
             Self::Up(flags) => Box::pin(up::run(flags)).await,
             Self::Apply(flags) => Box::pin(apply::run(flags)).await,
+            Self::Diff(flags) => Box::pin(diff::run(flags)).await,
             Self::Validate(flags) => validate::run(&flags),
             Self::Get(flags) => Box::pin(get::run(flags)).await,
+            Self::Describe(flags) => Box::pin(describe::run(flags)).await,
+            Self::Edit(flags) => Box::pin(edit::run(flags)).await,
             Self::Delete(flags) => Box::pin(delete::run(flags)).await,
-            Self::Nodes(flags) => Box::pin(nodes::run(flags)).await,
+            Self::Export(flags) => Box::pin(export::run(flags)).await,
+            Self::Explain(flags) => explain::run(&flags),
+            Self::Schema(flags) => schema::run(&flags),
+            Self::History(flags) => Box::pin(history::run(flags)).await,
             Self::Revisions(flags) => Box::pin(revisions::run(flags)).await,
+            Self::Rollback(flags) => Box::pin(rollback::run(flags)).await,
+            Self::Status(flags) => Box::pin(status::run(flags)).await,
+            Self::Nodes(flags) => Box::pin(nodes::run(flags)).await,
+            Self::Wait(flags) => Box::pin(waiting::run(flags)).await,
             Self::Tools(flags) => Box::pin(tools::run(flags)).await,
             Self::Call(flags) => Box::pin(call::run(flags)).await,
             Self::Resources(flags) => Box::pin(resources::list(flags)).await,
             Self::Read(flags) => Box::pin(resources::read(flags)).await,
             Self::Prompts(flags) => Box::pin(prompts::list(flags)).await,
             Self::Prompt(flags) => Box::pin(prompts::get(flags)).await,
+            Self::Login(flags) => Box::pin(login::run(flags)).await,
+            Self::Context(flags) => contexts::run(flags),
+            Self::Token(flags) => Box::pin(token::run(flags)).await,
             Self::DemoServer(flags) => Box::pin(demo_server::run(flags)).await,
             Self::Completion(flags) => completion::run(&flags),
             Self::Version => version::run(),
@@ -114,6 +159,9 @@ impl Verb {
 /// Which control plane.
 #[derive(Debug, Args)]
 pub(crate) struct AdminFlags {
+    /// Take address and token from this context, whatever else says them; see `mcpctl context`.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// gRPC address of the control plane; otherwise that of the context file.
     #[arg(long, value_name = "URL", env = "MCP_FLEET_CONTROL_PLANE")]
     control_plane: Option<String>,
@@ -128,8 +176,11 @@ pub(crate) struct AdminFlags {
 }
 
 impl AdminFlags {
-    /// Flags and environment first, then the context file.
+    /// A named context; else flags and environment first, then the chosen context.
     pub(crate) fn resolve(self) -> Result<ControlPlane, Failure> {
+        if let Some(name) = &self.context {
+            return choose(None, None, load_context(Some(name))?);
+        }
         let (url, token) = (set(self.control_plane), set(self.token));
         if let (Some(url), Some(token)) = (&url, &token) {
             return Ok(ControlPlane {
@@ -137,7 +188,7 @@ impl AdminFlags {
                 token: token.clone(),
             });
         }
-        choose(url, token, load_context()?)
+        choose(url, token, load_context(None)?)
     }
 }
 
@@ -156,7 +207,7 @@ fn choose(
     match token.or(context.admin_token.filter(|_| url == known)) {
         Some(token) => Ok(ControlPlane { url, token }),
         None => Err(Failure::NotAllowed(format!(
-            "there is no admin token for {url}: pass --token, set MCP_FLEET_TOKEN, or start `mcpctl up`, which writes one to the context file"
+            "there is no admin token for {url}: run `mcpctl login {url}`, set MCP_FLEET_TOKEN, or start `mcpctl up`, which writes one to the context file"
         ))),
     }
 }
@@ -164,6 +215,9 @@ fn choose(
 /// Which gateway.
 #[derive(Debug, Args)]
 pub(crate) struct GatewayFlags {
+    /// Take the address from this context, whatever else says it; see `mcpctl context`.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// MCP endpoint of the gateway; otherwise that of the context file.
     #[arg(long, value_name = "URL", env = "MCP_FLEET_GATEWAY")]
     url: Option<String>,
@@ -184,11 +238,13 @@ pub(crate) struct GatewayFlags {
 }
 
 impl GatewayFlags {
-    /// A given address first, then flag and environment, then the context file.
+    /// A given address first, then a named context, then flag and environment,
+    /// then the chosen context.
     pub(crate) fn resolve(self, given: Option<String>) -> Result<Target, Failure> {
-        let url = match set(given).or_else(|| set(self.url)) {
+        let other = || set(self.url).filter(|_| self.context.is_none());
+        let url = match set(given).or_else(other) {
             Some(url) => url,
-            None => load_context()?
+            None => load_context(self.context.as_deref())?
                 .gateway
                 .unwrap_or_else(|| DEFAULT_GATEWAY.to_owned()),
         };
@@ -226,12 +282,58 @@ pub(crate) struct WriteFlags {
     /// Refuse unless the newest revision is this one.
     #[arg(long, value_name = "N")]
     pub(crate) expect_revision: Option<u64>,
-    /// Wait until every connected data plane serves the result.
-    #[arg(long)]
-    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitFlags,
+}
+
+/// Whether to wait for the data planes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct WaitFlags {
+    /// Wait until every connected data plane serves the result, or this share of them. More that
+    /// refuse it are warnings then.
+    #[arg(
+        long = "wait",
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100",
+        value_parser = percent
+    )]
+    percent: Option<u8>,
     /// How long to wait.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    timeout: Duration,
+}
+
+impl WaitFlags {
+    /// Waits, if that is asked for, until a revision is served in which `keys`
+    /// were written.
+    pub(crate) async fn until_served(
+        self,
+        client: &mut Client,
+        revision: u64,
+        keys: &[Key],
+    ) -> Result<(), Failure> {
+        let Some(percent) = self.percent else {
+            return Ok(());
+        };
+        let wanted = Wanted {
+            revision,
+            keys: Some(keys),
+            percent,
+            timeout: self.timeout,
+            progress: true,
+        };
+        wait::until_served(client, wanted).await
+    }
+}
+
+/// `1` to `100`, with or without a sign.
+pub(crate) fn percent(text: &str) -> Result<u8, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse() {
+        Ok(percent @ 1..=100) => Ok(percent),
+        _ => Err("must be a share from 1 to 100".to_owned()),
+    }
 }
 
 /// `500ms`, `30s`, `1m30s`.
@@ -243,15 +345,32 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn load_context() -> Result<Context, Failure> {
-    let Some(path) = context::path() else {
-        return Ok(Context::default());
+/// A context by its name, which must then be there, or the chosen one.
+fn load_context(name: Option<&str>) -> Result<Context, Failure> {
+    let contexts = match context::path() {
+        Some(path) => read_contexts(&path)?,
+        None => Contexts::default(),
     };
-    let context = context::load(&path).map_err(|e| match e {
+    match (contexts.get(name), name) {
+        (Some((_, context)), _) => Ok(context.clone()),
+        (None, None) => Ok(Context::default()),
+        (None, Some(name)) => Err(no_context(name)),
+    }
+}
+
+/// The contexts of a file.
+pub(crate) fn read_contexts(path: &Path) -> Result<Contexts, Failure> {
+    context::load(path).map_err(|e| match e {
         context::ContextError::Exposed { .. } => Failure::NotAllowed(e.to_string()),
         _ => Failure::other(e.to_string()),
-    })?;
-    Ok(context.unwrap_or_default())
+    })
+}
+
+/// There is no context of this name.
+pub(crate) fn no_context(name: &str) -> Failure {
+    Failure::Usage(format!(
+        "there is no context {name:?}: see `mcpctl context list`"
+    ))
 }
 
 /// An empty variable counts as unset.

@@ -1,9 +1,15 @@
-//! The context file: which control plane and gateway `mcpctl` speaks to when
-//! the command line does not say, and with which admin token. `mcpctl up` writes
-//! it. It holds a secret, so it is 0600 and refused when others can read it.
+//! The context file: which control planes and gateways `mcpctl` knows by name,
+//! and which of them it speaks to when the command line does not say.
+//! `mcpctl up` and `mcpctl login` write it. It holds tokens, so it is 0600 and
+//! refused when others can read it.
+//!
+//! The chosen context stands at the top of the file and the others below
+//! `contexts`, so that a file of a single context is simply that context.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -15,16 +21,120 @@ use serde::{Deserialize, Serialize};
 /// Names the context file; wins over the default place.
 pub(crate) const PATH_VARIABLE: &str = "MCP_FLEET_CONTEXT";
 
-/// What a context file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The name of a context that was written without one.
+pub(crate) const UNNAMED: &str = "default";
+
+/// A control plane, and a gateway of it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Context {
     /// gRPC address of the control plane.
     pub(crate) control_plane: Option<String>,
-    /// Admin token of that control plane, and of no other.
+    /// Token of that control plane, and of no other.
     pub(crate) admin_token: Option<String>,
     /// MCP endpoint of a gateway.
     pub(crate) gateway: Option<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("control_plane", &self.control_plane)
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All contexts of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contexts {
+    /// The name of the chosen one.
+    current: Option<String>,
+    all: BTreeMap<String, Context>,
+}
+
+/// The form of the file.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct OnDisk {
+    /// Name of the context at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(flatten)]
+    current: Context,
+    /// The others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    contexts: BTreeMap<String, Context>,
+}
+
+impl Contexts {
+    /// The name of the chosen context.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
+    /// A context by its name; without a name the chosen one.
+    pub(crate) fn get(&self, name: Option<&str>) -> Option<(&str, &Context)> {
+        let (name, context) = self.all.get_key_value(name.or(self.current())?)?;
+        Some((name, context))
+    }
+
+    /// All of them in order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Context)> {
+        self.all
+            .iter()
+            .map(|(name, context)| (name.as_str(), context))
+    }
+
+    /// Adds or replaces a context, and chooses it.
+    pub(crate) fn put(&mut self, name: &str, context: Context) {
+        self.all.insert(name.to_owned(), context);
+        self.current = Some(name.to_owned());
+    }
+
+    /// Chooses a context; `false`: there is no such.
+    pub(crate) fn choose(&mut self, name: &str) -> bool {
+        let known = self.all.contains_key(name);
+        if known {
+            self.current = Some(name.to_owned());
+        }
+        known
+    }
+
+    /// Forgets a context; `false`: there is no such.
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
+        if self.current() == Some(name) {
+            self.current = None;
+        }
+        self.all.remove(name).is_some()
+    }
+}
+
+impl From<OnDisk> for Contexts {
+    fn from(file: OnDisk) -> Self {
+        let mut contexts = Self {
+            current: None,
+            all: file.contexts,
+        };
+        if file.current != Context::default() || file.name.is_some() {
+            contexts.put(file.name.as_deref().unwrap_or(UNNAMED), file.current);
+        }
+        contexts
+    }
+}
+
+impl From<&Contexts> for OnDisk {
+    fn from(contexts: &Contexts) -> Self {
+        let mut others = contexts.all.clone();
+        let name = contexts.current.clone();
+        let current = name.as_ref().and_then(|name| others.remove(name));
+        Self {
+            name,
+            current: current.unwrap_or_default(),
+            contexts: others,
+        }
+    }
 }
 
 /// Why a context file cannot be used.
@@ -75,11 +185,11 @@ fn path_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     Some(base.join("mcp-fleet").join("context.json"))
 }
 
-/// Reads a context file; `None` when there is none.
+/// Reads a context file; without one there are no contexts.
 ///
 /// # Errors
 /// Others can read it, it cannot be read, or it is not a context file.
-pub(crate) fn load(path: &Path) -> Result<Option<Context>, ContextError> {
+pub(crate) fn load(path: &Path) -> Result<Contexts, ContextError> {
     let fail = |source| ContextError::Io {
         path: path.to_owned(),
         source,
@@ -92,7 +202,7 @@ pub(crate) fn load(path: &Path) -> Result<Option<Context>, ContextError> {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) =>
         {
-            return Ok(None);
+            return Ok(Contexts::default());
         }
         Err(e) => return Err(fail(e)),
     };
@@ -106,8 +216,8 @@ pub(crate) fn load(path: &Path) -> Result<Option<Context>, ContextError> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(fail)?;
-    serde_json::from_str(&text)
-        .map(Some)
+    serde_json::from_str::<OnDisk>(&text)
+        .map(Contexts::from)
         .map_err(|source| ContextError::Malformed {
             path: path.to_owned(),
             source,
@@ -118,8 +228,9 @@ pub(crate) fn load(path: &Path) -> Result<Option<Context>, ContextError> {
 ///
 /// # Errors
 /// It cannot be written.
-pub(crate) fn save(path: &Path, context: &Context) -> Result<(), ContextError> {
-    let mut text = serde_json::to_string_pretty(context).expect("strings serialise");
+pub(crate) fn save(path: &Path, contexts: &Contexts) -> Result<(), ContextError> {
+    let file = OnDisk::from(contexts);
+    let mut text = serde_json::to_string_pretty(&file).expect("strings serialise");
     text.push('\n');
     write_private(path, text.as_bytes()).map_err(|source| ContextError::Io {
         path: path.to_owned(),
@@ -163,77 +274,4 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn full() -> Context {
-        Context {
-            control_plane: Some("http://127.0.0.1:8182".to_owned()),
-            admin_token: Some("secret".to_owned()),
-            gateway: Some("http://127.0.0.1:8080/mcp".to_owned()),
-        }
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o7777
-    }
-
-    #[test]
-    fn a_saved_context_is_private_and_reads_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/context.json");
-        save(&path, &Context::default()).unwrap();
-        save(&path, &full()).unwrap();
-        assert_eq!(load(&path).unwrap(), Some(full()));
-        assert_eq!(mode(&path), 0o600);
-        assert_eq!(mode(path.parent().unwrap()), 0o700);
-        assert_eq!(
-            fs::read_dir(path.parent().unwrap()).unwrap().count(),
-            1,
-            "nothing is left beside it"
-        );
-    }
-
-    #[test]
-    fn a_context_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("context.json");
-        save(&path, &full()).unwrap();
-        for bits in [0o640, 0o604, 0o660] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
-            let error = load(&path).unwrap_err();
-            assert!(error.to_string().contains("chmod 600"), "{error}");
-        }
-    }
-
-    #[test]
-    fn no_file_is_no_context() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load(&dir.path().join("none.json")).unwrap(), None);
-    }
-
-    #[test]
-    fn the_place_follows_the_environment() {
-        let place = |set: &[(&str, &str)]| {
-            path_from(|name| {
-                set.iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, v)| OsString::from(v))
-            })
-        };
-        let at = |path: &str| Some(PathBuf::from(path));
-        assert_eq!(
-            place(&[("MCP_FLEET_CONTEXT", "/x.json"), ("HOME", "/h")]),
-            at("/x.json")
-        );
-        assert_eq!(
-            place(&[("XDG_CONFIG_HOME", "/c"), ("HOME", "/h")]),
-            at("/c/mcp-fleet/context.json")
-        );
-        assert_eq!(
-            place(&[("XDG_CONFIG_HOME", "c"), ("HOME", "/h")]),
-            at("/h/.config/mcp-fleet/context.json")
-        );
-        assert_eq!(place(&[("HOME", "")]), None);
-    }
-}
+mod tests;

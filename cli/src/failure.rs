@@ -31,6 +31,9 @@ pub(crate) enum Failure {
     /// stdout says it already; only the exit code is left to tell.
     #[error("")]
     Told,
+    /// What went wrong where 1 is an answer.
+    #[error(transparent)]
+    Trouble(Box<Failure>),
     /// Anything else.
     #[error("error: {0:#}")]
     Other(#[from] anyhow::Error),
@@ -41,7 +44,7 @@ impl Failure {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Told | Self::Other(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Trouble(_) => 2,
             Self::Invalid(_) => 3,
             Self::Conflict(_) => 4,
             Self::TimedOut(_) => 5,

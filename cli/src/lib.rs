@@ -3,19 +3,25 @@
 //! In the order in which a command meets them: `args` (what was asked), `verbs`
 //! (one file each), then what verbs share: `context` (where the control plane
 //! is), `client` (how to speak to it), `sources` (files), `kinds` (names),
-//! `change` and `wait` (writing, and who serves it), `mcp` (speaking to a
+//! `model` (what kinds hold), `hide` (what is not shown),
+//! `change`, `applyset` and `wait` (writing, and who serves it), `mcp` (speaking to a
 //! gateway), `output`, `clock` and `failure` (what people and scripts see).
 //! [`demo`] is the MCP server that the quickstart uses.
 
+mod applyset;
 mod args;
+#[cfg(test)]
+mod bench;
 mod change;
 mod client;
 mod clock;
 mod context;
 pub mod demo;
 mod failure;
+mod hide;
 mod kinds;
 mod mcp;
+mod model;
 mod output;
 mod sources;
 mod verbs;

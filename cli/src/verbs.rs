@@ -1,21 +1,36 @@
 //! The verbs, one file each.
 //!
-//! Configuration: [`up`], [`apply`], [`validate`], [`get`], [`delete`],
-//! [`nodes`], [`revisions`]. Speaking MCP to a gateway: [`tools`], [`call`],
-//! [`resources`], [`prompts`]. The rest: [`demo_server`], [`completion`],
-//! [`version`].
+//! Configuration: [`up`], [`apply`], [`diff`], [`validate`], [`get`],
+//! [`describe`], [`edit`], [`delete`], [`export`], [`explain`], [`schema`].
+//! Its past: [`history`], [`revisions`], [`rollback`]. The fleet: [`status`],
+//! [`nodes`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
+//! [`resources`], [`prompts`]. Who may, and where: [`login`], [`context`],
+//! [`token`]. The rest: [`demo_server`], [`completion`], [`version`].
 
 pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod completion;
+pub(crate) mod context;
 pub(crate) mod delete;
 pub(crate) mod demo_server;
+pub(crate) mod describe;
+pub(crate) mod diff;
+pub(crate) mod edit;
+pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod get;
+pub(crate) mod history;
+pub(crate) mod login;
 pub(crate) mod nodes;
 pub(crate) mod prompts;
 pub(crate) mod resources;
 pub(crate) mod revisions;
+pub(crate) mod rollback;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod tools;
 pub(crate) mod up;
 pub(crate) mod validate;
 pub(crate) mod version;
+pub(crate) mod wait;

@@ -1,5 +1,8 @@
-//! Waiting until every connected data plane serves a revision, or says why not.
+//! Waiting until the connected data planes serve a revision, or say why not.
 
+mod progress;
+#[cfg(test)]
+mod tests;
 use std::{pin::pin, time::Duration};
 
 use fleet_proto::{
@@ -10,6 +13,7 @@ use fleet_proto::{
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
+use self::progress::Progress;
 use crate::{client::Client, failure::Failure, output};
 
 /// What is waited for.
@@ -17,10 +21,15 @@ use crate::{client::Client, failure::Failure, output};
 pub(crate) struct Wanted<'a> {
     /// Nodes must have answered this revision or a later one.
     pub(crate) revision: u64,
-    /// What was written: what else does not work on a node is not this write's failure.
-    pub(crate) keys: &'a [Key],
+    /// What was written: what else does not work on a node is not this write's
+    /// failure. `None`: everything counts.
+    pub(crate) keys: Option<&'a [Key]>,
+    /// How many percent of the connected nodes must serve it.
+    pub(crate) percent: u8,
     /// How long.
     pub(crate) timeout: Duration,
+    /// Whether to tell how far it is.
+    pub(crate) progress: bool,
 }
 
 /// How the nodes stand towards what is wanted.
@@ -36,14 +45,30 @@ struct Verdict {
     refused: Vec<String>,
     /// `node: reason`, of resources that were not written.
     elsewhere: Vec<String>,
+    /// How many are connected.
+    connected: usize,
+    /// Whether the control plane has that revision.
+    known: bool,
 }
 
-/// Waits. Returns when every connected node serves the revision, or when there
-/// is none.
+impl Verdict {
+    /// Whether so many percent of the connected nodes serve it.
+    fn enough(&self, percent: u8) -> bool {
+        self.served.len() * 100 >= self.connected * usize::from(percent)
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn over(&self, percent: u8) -> bool {
+        self.known && (self.pending.is_empty() || self.enough(percent))
+    }
+}
+
+/// Waits. Returns when as many of the connected nodes as wanted serve the
+/// revision, or when there is none.
 ///
 /// # Errors
-/// `Refused` when a node refused it or serves it with something of it missing,
-/// `TimedOut` naming the nodes that did not answer.
+/// `Refused` when too many nodes refused it or serve it with something of it
+/// missing, `TimedOut` naming the nodes that did not answer.
 pub(crate) async fn until_served(client: &mut Client, wanted: Wanted<'_>) -> Result<(), Failure> {
     let watch = async { Ok(client.watch_nodes(NodesRequest {}).await?.into_inner()) };
     served(watch, wanted).await
@@ -58,29 +83,34 @@ where
     S: Stream<Item = Result<NodesResponse, Status>>,
 {
     let mut last = Verdict::default();
+    let mut progress = Progress::new(wanted.progress);
     let watch = async {
         let mut states = pin!(open.await?);
         while let Some(nodes) = states.next().await {
             last = judge(&nodes?, wanted.revision, wanted.keys);
-            if last.pending.is_empty() {
+            if last.over(wanted.percent) {
                 return Ok(());
             }
+            progress.show(&last, wanted.revision);
         }
         Err(Failure::Unreachable(
             "the control plane ended the watch of its nodes".to_owned(),
         ))
     };
-    match tokio::time::timeout(wanted.timeout, watch).await {
+    let watched = tokio::time::timeout(wanted.timeout, watch).await;
+    progress.end();
+    match watched {
         Ok(answered) => answered?,
         Err(_) => return Err(late(&last, wanted)),
     }
-    report(&last, wanted.revision)
+    report(&last, wanted)
 }
 
 fn late(last: &Verdict, wanted: Wanted<'_>) -> Failure {
     let millis = u64::try_from(wanted.timeout.as_millis()).unwrap_or(u64::MAX);
     let timeout = fleet_proto::duration::Duration::from_millis(millis);
-    let who = if last.pending.is_empty() {
+    // Nodes that nobody waits for are no reason.
+    let who = if last.pending.is_empty() || last.enough(wanted.percent) {
         "the control plane".to_owned()
     } else {
         last.pending.join(", ")
@@ -96,7 +126,8 @@ fn late(last: &Verdict, wanted: Wanted<'_>) -> Failure {
     Failure::Refused(last.refused.join("\nerror: "))
 }
 
-fn report(verdict: &Verdict, revision: u64) -> Result<(), Failure> {
+fn report(verdict: &Verdict, wanted: Wanted<'_>) -> Result<(), Failure> {
+    let revision = wanted.revision;
     for node in &verdict.offline {
         output::note(&format!(
             "note: {node} is offline and will get revision {revision} when it is back"
@@ -105,26 +136,42 @@ fn report(verdict: &Verdict, revision: u64) -> Result<(), Failure> {
     for reason in &verdict.elsewhere {
         output::note(&format!("warning: not of this change: {reason}"));
     }
-    if !verdict.refused.is_empty() {
+    if !verdict.enough(wanted.percent) {
         return Err(Failure::Refused(verdict.refused.join("\nerror: ")));
     }
-    match verdict.served.len() {
-        0 => output::note(&format!(
+    for reason in &verdict.refused {
+        output::note(&format!("warning: {reason}"));
+    }
+    if !verdict.pending.is_empty() {
+        output::note(&format!(
+            "note: not waited for: {}",
+            verdict.pending.join(", ")
+        ));
+    }
+    match (verdict.connected, &verdict.served[..]) {
+        (0, _) => output::note(&format!(
             "note: no data plane is connected; revision {revision} is stored"
         )),
-        1 => output::note(&format!(
-            "revision {revision} is served by {}",
-            verdict.served[0]
+        (_, [one]) => output::note(&format!("revision {revision} is served by {one}")),
+        (_, all) => output::note(&format!(
+            "revision {revision} is served by {} data planes",
+            all.len()
         )),
-        n => output::note(&format!("revision {revision} is served by {n} data planes")),
     }
     Ok(())
 }
 
-fn judge(nodes: &NodesResponse, revision: u64, keys: &[Key]) -> Verdict {
-    let mut verdict = Verdict::default();
+fn judge(nodes: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict {
+    let mut verdict = Verdict {
+        // A control plane of several may hear of a revision later than the nodes.
+        known: nodes.revision >= revision,
+        ..Verdict::default()
+    };
     for node in &nodes.nodes {
         let id = node.node_id.clone();
+        if node.state() != NodeState::Offline {
+            verdict.connected += 1;
+        }
         if node.state() == NodeState::Offline {
             verdict.offline.push(id);
         } else if node.nacked_revision >= revision && node.nacked_revision > node.revision {
@@ -162,14 +209,13 @@ fn refusals(node: &Node) -> Vec<String> {
 
 /// Whether a node's problem is one of what was written. A policy that cannot be
 /// resolved shows at the gateways that use it.
-fn concerns(problem: &Problem, keys: &[Key]) -> bool {
-    let Some(key) = &problem.key else { return true };
+fn concerns(problem: &Problem, keys: Option<&[Key]>) -> bool {
+    let (Some(key), Some(keys)) = (&problem.key, keys) else {
+        return true;
+    };
     let through_policy = key.kind == Kind::Gateway
         && keys
             .iter()
             .any(|k| k.kind == Kind::AuthPolicy && k.project == key.project);
     through_policy || keys.contains(key)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,8 @@
 //! What the control plane does for people and CI, whichever door they come by.
 //!
-//! Reads are answered from the published snapshot: it is the newest revision in
-//! full, and a write is published before it is answered.
+//! Both doors (`api/grpc`, `api/rest`) only decode, call one method here and
+//! encode. Reads are answered from the published snapshot: it is the newest
+//! revision in full, and a write is published before it is answered.
 
 use std::sync::Arc;
 
@@ -10,44 +11,40 @@ use fleet_proto::{
     v1::{self, Resource, ResourceKey},
     validate::Problem,
 };
+use tokio::sync::watch;
 
 use crate::{
-    change::{ChangeError, Changes, Edit, Outcome, Request},
+    change::{Author, Changes, Edit, Outcome, Request, Work},
     publish::Snapshot,
-    store::{Store, StoreError},
+    store::Store,
     sync::node::Registry,
 };
 
 pub(crate) mod auth;
+mod error;
 pub(crate) mod grpc;
+mod history;
+mod metrics;
+mod nodes;
+pub(crate) mod rest;
 pub(crate) mod strict;
+mod tokens;
+
+use auth::{Access, Caller, Tokens};
+pub(crate) use error::ApiError;
+use metrics::Writes;
 
 /// Longest message kept with a revision, in bytes.
 const LONGEST_MESSAGE: usize = 4096;
-/// Revisions listed when the caller does not say.
-const REVISIONS: u32 = 50;
-const MOST_REVISIONS: u32 = 1000;
 
 /// The service behind the doors.
 pub(crate) struct Api {
     pub(crate) changes: Arc<Changes>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Registry>,
-}
-
-/// Why a request was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The request makes no sense.
-    #[error("{0}")]
-    Bad(String),
-    /// Nothing is stored under this key.
-    #[error("not found: {0}")]
-    NotFound(Key),
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) shutdown: watch::Receiver<bool>,
+    pub(crate) writes: Writes,
 }
 
 impl Api {
@@ -56,20 +53,112 @@ impl Api {
     }
 
     /// What would be refused of a write of these resources.
-    pub(crate) async fn validate(&self, put: Vec<Resource>) -> Result<Vec<Problem>, ApiError> {
+    pub(crate) async fn validate(
+        &self,
+        caller: &Caller,
+        request: v1::ValidateRequest,
+    ) -> Result<v1::ValidateResponse, ApiError> {
+        let put = request.resources;
+        caller.may_touch(&put.iter().filter_map(Key::of).collect::<Vec<_>>())?;
         let edit = Edit {
             put,
             ..Edit::default()
         };
-        match self.changes.check(edit).await {
-            Ok(()) => Ok(Vec::new()),
-            Err(ChangeError::Invalid(problems)) => Ok(problems),
-            Err(error) => Err(error.into()),
-        }
+        let projects = caller.projects().to_vec();
+        let problems = match self.changes.check(edit, projects).await.map_err(Into::into) {
+            Ok(()) => Vec::new(),
+            Err(ApiError::Invalid(problems)) => problems,
+            Err(error) => return Err(error),
+        };
+        let problems = problems.iter().map(Problem::to_wire).collect();
+        Ok(v1::ValidateResponse { problems })
     }
 
-    /// Carries out a write.
-    pub(crate) async fn write(&self, request: Request) -> Result<Outcome, ApiError> {
+    /// Writes and removes.
+    pub(crate) async fn apply(
+        &self,
+        caller: &Caller,
+        request: v1::ApplyRequest,
+    ) -> Result<v1::ApplyResponse, ApiError> {
+        let edit = Edit {
+            put: request.resources,
+            remove: parse_keys(&request.remove)?,
+            must_exist: false,
+        };
+        let request = Request {
+            work: Work::Apply(edit),
+            dry_run: request.dry_run,
+            author: author(caller),
+            message: request.message,
+            expect_revision: request.expect_revision,
+        };
+        Ok(applied(&self.write(caller, request).await?))
+    }
+
+    /// Removes what exists.
+    pub(crate) async fn delete(
+        &self,
+        caller: &Caller,
+        request: v1::DeleteRequest,
+    ) -> Result<v1::DeleteResponse, ApiError> {
+        let edit = Edit {
+            put: Vec::new(),
+            remove: parse_keys(&request.keys)?,
+            must_exist: true,
+        };
+        let request = Request {
+            work: Work::Delete(edit),
+            dry_run: request.dry_run,
+            author: author(caller),
+            message: request.message,
+            expect_revision: request.expect_revision,
+        };
+        let outcome = self.write(caller, request).await?;
+        Ok(v1::DeleteResponse {
+            revision: outcome.revision,
+            changes: wire(&outcome.changes),
+        })
+    }
+
+    /// Goes back to an older revision, as a new one.
+    pub(crate) async fn rollback(
+        &self,
+        caller: &Caller,
+        request: v1::RollbackRequest,
+    ) -> Result<v1::ApplyResponse, ApiError> {
+        let number = request.revision;
+        let message = if request.message.is_empty() {
+            format!("rollback to revision {number}")
+        } else {
+            request.message
+        };
+        let request = Request {
+            work: Work::Rollback(number),
+            dry_run: request.dry_run,
+            author: author(caller),
+            message,
+            expect_revision: request.expect_revision,
+        };
+        Ok(applied(&self.write(caller, request).await?))
+    }
+
+    async fn write(&self, caller: &Caller, request: Request) -> Result<Outcome, ApiError> {
+        let dry_run = request.dry_run;
+        let result = self.permitted(caller, request).await;
+        if !dry_run {
+            self.writes.count(&result);
+        }
+        result
+    }
+
+    async fn permitted(&self, caller: &Caller, request: Request) -> Result<Outcome, ApiError> {
+        if !request.dry_run {
+            caller.needs(Access::Editor)?;
+        }
+        if let Work::Apply(edit) | Work::Delete(edit) = &request.work {
+            caller.may_touch(&edit.remove)?;
+            caller.may_touch(&edit.put.iter().filter_map(Key::of).collect::<Vec<_>>())?;
+        }
         if request.message.len() > LONGEST_MESSAGE {
             return Err(ApiError::Bad(format!(
                 "the message is {} bytes long: at most {LONGEST_MESSAGE} are kept",
@@ -79,19 +168,33 @@ impl Api {
         Ok(self.changes.write(request).await?)
     }
 
-    /// One resource, and the revision it is of.
-    pub(crate) fn get(&self, key: Option<&ResourceKey>) -> Result<(Resource, u64), ApiError> {
+    /// One resource.
+    pub(crate) fn get(
+        &self,
+        caller: &Caller,
+        request: &v1::GetRequest,
+    ) -> Result<v1::GetResponse, ApiError> {
+        let key = request.key.as_ref();
         let key = key.ok_or_else(|| ApiError::Bad("no key: say kind and name".to_owned()))?;
         let key = parse_key(key)?;
         let newest = self.newest();
-        match newest.resources.get(&key) {
-            Some(entry) => Ok((entry.resource().clone(), newest.revision)),
-            None => Err(ApiError::NotFound(key)),
+        let visible = Some(&key).filter(|key| caller.sees(&key.project));
+        match visible.and_then(|key| newest.resources.get(key)) {
+            Some(entry) => Ok(v1::GetResponse {
+                resource: Some(entry.resource().clone()),
+                revision: newest.revision,
+            }),
+            None => Err(ApiError::NotFound(format!("not found: {key}"))),
         }
     }
 
-    /// Resources in order, and the revision they are of. Empty: any.
-    pub(crate) fn list(&self, kind: &str, project: &str) -> Result<(Vec<Resource>, u64), ApiError> {
+    /// Resources in order. Empty: any.
+    pub(crate) fn list(
+        &self,
+        caller: &Caller,
+        request: &v1::ListRequest,
+    ) -> Result<v1::ListResponse, ApiError> {
+        let (kind, project) = (&request.kind, &request.project);
         let kind = if kind.is_empty() {
             None
         } else {
@@ -100,51 +203,43 @@ impl Api {
         let newest = self.newest();
         let wanted = newest.resources.iter().filter(|(key, _)| {
             kind.is_none_or(|kind| key.kind == kind)
-                && (project.is_empty() || key.project == project)
+                && (project.is_empty() || key.project == *project)
+                && caller.sees(&key.project)
         });
-        Ok((
-            wanted.map(|(_, entry)| entry.resource().clone()).collect(),
-            newest.revision,
-        ))
-    }
-
-    /// Revisions, newest first; 0: some.
-    pub(crate) async fn revisions(&self, limit: u32) -> Result<v1::RevisionsResponse, ApiError> {
-        let limit = if limit == 0 {
-            REVISIONS
-        } else {
-            limit.min(MOST_REVISIONS)
-        };
-        let rows = self.store.revisions(limit).await?;
-        let revisions = rows.into_iter().map(|row| v1::Revision {
-            number: row.number,
-            root_hash: row.root_hash.0.to_vec(),
-            created_ms: row.created_ms,
-            author: row.author,
-            message: row.message,
-            created: row.created,
-            configured: row.configured,
-            deleted: row.deleted,
-        });
-        let lineage = self.newest().lineage.to_string();
-        Ok(v1::RevisionsResponse {
-            revisions: revisions.collect(),
-            lineage,
-        })
-    }
-
-    /// The nodes and how they stand towards the newest revision.
-    pub(crate) fn nodes(&self) -> v1::NodesResponse {
-        let newest = self.newest();
-        v1::NodesResponse {
-            nodes: self.nodes.view(&newest),
+        Ok(v1::ListResponse {
+            resources: wanted.map(|(_, entry)| entry.resource().clone()).collect(),
             revision: newest.revision,
-        }
+        })
     }
 }
 
+fn author(caller: &Caller) -> Author {
+    Author {
+        name: caller.name().to_owned(),
+        peer: caller.peer.clone(),
+        projects: caller.projects().to_vec(),
+    }
+}
+
+fn applied(outcome: &Outcome) -> v1::ApplyResponse {
+    v1::ApplyResponse {
+        revision: outcome.revision,
+        changed: outcome.changed,
+        changes: wire(&outcome.changes),
+        problems: Vec::new(),
+    }
+}
+
+fn wire(changes: &[(Key, v1::Action)]) -> Vec<v1::Change> {
+    let change = |(key, action): &(Key, v1::Action)| v1::Change {
+        key: Some(key.to_wire()),
+        action: (*action).into(),
+    };
+    changes.iter().map(change).collect()
+}
+
 /// Keys of a removal.
-pub(crate) fn parse_keys(keys: &[ResourceKey]) -> Result<Vec<Key>, ApiError> {
+fn parse_keys(keys: &[ResourceKey]) -> Result<Vec<Key>, ApiError> {
     keys.iter().map(parse_key).collect()
 }
 
@@ -162,4 +257,10 @@ fn parse_kind(kind: &str) -> Result<Kind, ApiError> {
         let known = Kind::ALL.map(Kind::as_str).join(", ");
         ApiError::Bad(format!("there is no kind `{kind}`: use one of {known}"))
     })
+}
+
+/// The resources of a set that a caller sees.
+fn visible(caller: &Caller, resources: Vec<Resource>) -> Vec<Resource> {
+    let sees = |resource: &Resource| Key::of(resource).is_some_and(|key| caller.sees(&key.project));
+    resources.into_iter().filter(sees).collect()
 }

@@ -15,30 +15,63 @@ use tokio::sync::Mutex;
 use crate::{
     clock::now_ms,
     publish::{Publisher, Snapshot},
-    store::{ChangeRow, Head, RevisionRow, Store, StoreError, Write},
+    store::{AuditRow, ChangeRow, Head, RevisionRow, Store, StoreError, Write},
 };
 
+mod difference;
 mod plan;
+mod scope;
 
+use difference::differences;
 pub(crate) use plan::load;
-use plan::{plan, rewritten};
+use plan::rewritten;
+use scope::within;
 
 /// A write that somebody asks for.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) edit: Edit,
+    pub(crate) work: Work,
     /// Everything but the writing.
     pub(crate) dry_run: bool,
-    /// Who asks.
-    pub(crate) author: String,
+    pub(crate) author: Author,
     /// Why.
     pub(crate) message: String,
     /// Refuse unless this is the newest revision.
     pub(crate) expect_revision: Option<u64>,
 }
 
+/// Who asks for a write.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Author {
+    pub(crate) name: String,
+    /// Address and port.
+    pub(crate) peer: String,
+    /// Must change nothing outside of these projects; empty: may change all.
+    pub(crate) projects: Vec<String>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Apply(Edit),
+    Delete(Edit),
+    /// Go back to the state of this revision.
+    Rollback(u64),
+}
+
+impl Work {
+    /// Its name in the audit log.
+    const fn action(&self) -> &'static str {
+        match self {
+            Self::Apply(_) => "apply",
+            Self::Delete(_) => "delete",
+            Self::Rollback(_) => "rollback",
+        }
+    }
+}
+
 /// What is to be done to the stored set, at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Edit {
     /// Added or replaced, whole.
     pub(crate) put: Vec<Resource>,
@@ -46,6 +79,34 @@ pub(crate) struct Edit {
     pub(crate) remove: Vec<Key>,
     /// Refuse where something to be removed does not exist.
     pub(crate) must_exist: bool,
+}
+
+/// What a write is to result in.
+enum Target {
+    Edit(Edit),
+    /// Just this.
+    State(Valid),
+}
+
+impl Target {
+    /// What leads there from a set.
+    fn on(self, base: &Valid) -> Edit {
+        let state = match self {
+            Self::Edit(edit) => return edit,
+            Self::State(state) => state,
+        };
+        let differs = |key: &Key, hash| base.get(key).is_none_or(|old| old.hash() != hash);
+        let put = state
+            .iter()
+            .filter(|(key, entry)| differs(key, entry.hash()))
+            .map(|(_, entry)| entry.resource().clone());
+        let gone = base.iter().map(|(key, _)| key);
+        Edit {
+            put: put.collect(),
+            remove: gone.filter(|key| state.get(key).is_none()).cloned().collect(),
+            must_exist: false,
+        }
+    }
 }
 
 /// What a write did.
@@ -74,6 +135,12 @@ pub(crate) enum ChangeError {
          look at what changed, and try again"
     )]
     Conflict { expected: u64, newest: u64 },
+    /// There is no revision to go back to.
+    #[error("there is no revision {0}")]
+    NoRevision(u64),
+    /// It would change what the author may not.
+    #[error("the write would change other projects than {}", .0.join(", "))]
+    Beyond(Vec<String>),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The write was cut off, by a panic or by shutdown.
@@ -153,10 +220,11 @@ impl Changes {
         &self.publisher
     }
 
-    /// What would be refused of an edit of the newest revision.
-    pub(crate) async fn check(&self, edit: Edit) -> Result<(), ChangeError> {
+    /// What would be refused of an edit of the newest revision by somebody who is
+    /// limited to these projects; empty: to none.
+    pub(crate) async fn check(&self, edit: Edit, projects: Vec<String>) -> Result<(), ChangeError> {
         let base = self.publisher.newest().resources.clone();
-        blocking(move || plan(&base, edit)).await??;
+        blocking(move || within(&base, edit, &projects)).await??;
         Ok(())
     }
 
@@ -168,6 +236,7 @@ impl Changes {
     }
 
     async fn transact(&self, request: Request) -> Result<Outcome, ChangeError> {
+        let (work, mut audit) = self.prepare(request.work, &request.author).await?;
         let _turn = self.turn.lock().await;
         let mut write = self.store.write().await?;
         let head = write.head().clone();
@@ -180,23 +249,34 @@ impl Changes {
             });
         }
         let base = self.base(&head, write.as_mut()).await?;
-        let edit = request.edit;
-        let plan = blocking(move || plan(&base, edit)).await??;
+        let projects = request.author.projects;
+        let (plan, differences) = blocking(move || {
+            let plan = within(&base, work.on(&base), &projects)?;
+            let differences = differences(&base, &plan);
+            Ok::<_, ChangeError>((plan, differences))
+        })
+        .await??;
 
         let changed = plan.valid.root_hash() != head.root_hash;
         let revision = head.revision + u64::from(changed);
         if changed && !request.dry_run {
-            let (author, message) = (request.author, request.message);
+            let (author, message) = (request.author.name, request.message);
             let row = revision_row(&head, &plan.valid, &plan.rows, author, message);
             tracing::info!(
                 revision,
                 author = row.author,
+                action = audit.action,
                 message = row.message,
                 created = row.created,
                 configured = row.configured,
                 deleted = row.deleted,
                 "new revision"
             );
+            audit.at_ms = row.created_ms;
+            audit.message.clone_from(&row.message);
+            audit.revision = revision;
+            audit.changes = differences;
+            write.record(audit).await?;
             write.commit(row, plan.rows).await?;
             let lineage = head.lineage.as_str().into();
             self.publisher.publish(Snapshot {
@@ -210,6 +290,35 @@ impl Changes {
             changed,
             changes: plan.changes,
         })
+    }
+
+    /// What can be read before the head is locked: revisions do not change.
+    async fn prepare(
+        &self,
+        work: Work,
+        author: &Author,
+    ) -> Result<(Target, AuditRow), ChangeError> {
+        let mut audit = AuditRow {
+            action: work.action().to_owned(),
+            author: author.name.clone(),
+            peer: author.peer.clone(),
+            ..AuditRow::default()
+        };
+        let target = match work {
+            Work::Apply(edit) | Work::Delete(edit) => Target::Edit(edit),
+            Work::Rollback(number) => {
+                if self.store.revision(number).await?.is_none() {
+                    return Err(ChangeError::NoRevision(number));
+                }
+                audit.rolled_back_to = number;
+                let rows = self.store.resources_at(number).await?;
+                let (state, _) = blocking(move || load(rows))
+                    .await?
+                    .map_err(ChangeError::Invalid)?;
+                Target::State(state)
+            }
+        };
+        Ok((target, audit))
     }
 
     /// The set at the head: the published one, unless somebody else has written.

@@ -3,8 +3,9 @@
 //! The modules in the order in which configuration meets them:
 //!
 //! - [`settings`]: what a control plane is told at start;
-//! - `api`: the service behind the doors; `api/grpc` is the door, `api/auth` its guard,
-//!   and `api/strict` turns away what this version would not understand in full;
+//! - `api`: the service behind the doors; `api/grpc` and `api/rest` are the doors,
+//!   `api/auth` their guard, and `api/strict` turns away what this version would not
+//!   understand in full;
 //! - `change`: request to revision, inside one transaction;
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
 //! - `publish`: the newest revision in memory, and what a node is to see;
@@ -25,10 +26,7 @@ use fleet_proto::{
     validate::Problem,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::transport::{Server, server::TcpIncoming};
 
 mod api;
 mod change;
@@ -46,8 +44,9 @@ pub use settings::{Database, Settings, SettingsError};
 
 use api::{
     Api,
-    auth::{Guard, Role, TokenError, Tokens},
+    auth::{Guarded, Role, TokenError, Tokens},
     grpc::Grpc,
+    rest,
     strict::Strict,
 };
 use change::{ChangeError, Changes};
@@ -69,6 +68,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A running control plane. Dropped, it stops without waiting for anything.
 pub struct ControlPlane {
     grpc_addr: SocketAddr,
+    rest: Option<rest::Server>,
     plain_tokens: [Option<String>; 2],
     tokens: Arc<Tokens>,
     store: Arc<dyn Store>,
@@ -88,10 +88,12 @@ pub enum StartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The address is taken or not ours.
-    #[error("cannot listen on {addr}: {reason}: choose another address with --grpc-listen")]
+    #[error("cannot listen on {addr}: {reason}: choose another address with {flag}")]
     Listen {
         /// What was to be listened on.
         addr: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
         /// Why not.
         reason: io::Error,
     },
@@ -187,28 +189,31 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let mut follow = Follow::new(
         Arc::clone(&store),
         Arc::clone(changes.publisher()),
-        Arc::clone(&tokens),
         Arc::clone(&nodes),
     );
     follow.look().await?;
 
-    let listen_error = |reason| StartError::Listen {
-        addr: settings.grpc_listen,
-        reason,
+    let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
+    let rest = match settings.rest_listen {
+        Some(address) => Some(listen(address, "--rest-listen").await?),
+        None => None,
     };
-    let listener = TcpListener::bind(settings.grpc_listen)
-        .await
-        .map_err(listen_error)?;
-    let grpc_addr = listener.local_addr().map_err(listen_error)?;
     let (shutdown, stopped) = watch::channel(false);
 
     let publisher = Arc::clone(changes.publisher());
-    let api = Api {
+    let api = Arc::new(Api {
         changes,
         store: Arc::clone(&store),
         nodes: Arc::clone(&nodes),
-    };
-    let config = ConfigServiceServer::new(Grpc::new(Arc::new(api), stopped.clone()))
+        tokens: Arc::clone(&tokens),
+        shutdown: stopped.clone(),
+        writes: Default::default(),
+    });
+    let rest = rest.map(|(listener, address)| {
+        tracing::info!(rest = %address, "REST API");
+        rest::Server::start(Arc::clone(&api), listener, address)
+    });
+    let config = ConfigServiceServer::new(Grpc(api))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
     let sync = FleetSyncServer::new(Sync::new(publisher, Arc::clone(&nodes), stopped.clone()));
@@ -216,14 +221,12 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(InterceptedService::new(
+        .add_service(Guarded::new(
             Strict::new(config, LARGEST_MESSAGE),
-            Guard::new(Arc::clone(&tokens), Role::Admin),
+            Arc::clone(&tokens),
+            Role::Admin,
         ))
-        .add_service(InterceptedService::new(
-            sync,
-            Guard::new(Arc::clone(&tokens), Role::Node),
-        ))
+        .add_service(Guarded::new(sync, Arc::clone(&tokens), Role::Node))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             async move {
@@ -236,6 +239,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
     Ok(ControlPlane {
         grpc_addr,
+        rest,
         plain_tokens,
         tokens,
         store,
@@ -259,6 +263,16 @@ async fn open(database: &Database) -> Result<(Arc<dyn Store>, Option<File>), Sta
     })
 }
 
+async fn listen(
+    addr: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |reason| StartError::Listen { addr, flag, reason };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, addr))
+}
+
 /// One process per file: another one's revisions would never be published here.
 fn lock(database: &Path) -> Result<File, StartError> {
     let open = |reason| StartError::Open {
@@ -278,6 +292,12 @@ impl ControlPlane {
     #[must_use]
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc_addr
+    }
+
+    /// Where the REST API is, if there is one.
+    #[must_use]
+    pub fn rest_addr(&self) -> Option<SocketAddr> {
+        self.rest.as_ref().map(rest::Server::address)
     }
 
     /// The admin token, if it was given or has been generated at this start.
@@ -327,6 +347,9 @@ impl ControlPlane {
     /// the database.
     pub async fn shutdown(self) {
         self.shutdown.send_replace(true);
+        if let Some(rest) = self.rest {
+            rest.stopped(GRACE).await;
+        }
         let mut server = self.server;
         match timeout(GRACE, &mut server).await {
             Ok(Ok(Ok(()))) => {}

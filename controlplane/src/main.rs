@@ -19,6 +19,10 @@ struct Args {
     /// Address of the gRPC API and of the stream to the data planes.
     #[arg(long, env = "MCP_FLEET_GRPC_LISTEN", default_value = "127.0.0.1:8182")]
     grpc_listen: SocketAddr,
+    /// Address of the REST API, of its description (/api/v1/openapi.json) and of
+    /// /livez, /readyz and /metrics.
+    #[arg(long, env = "MCP_FLEET_REST_LISTEN", default_value = "127.0.0.1:8181")]
+    rest_listen: SocketAddr,
     /// SQLite file (made when there is none), or a Postgres that several control planes
     /// may share: postgres://USER@HOST/DATABASE. Passwords belong into the environment
     /// (MCP_FLEET_DATABASE or PGPASSWORD) or into ~/.pgpass: a command line is visible to all.
@@ -83,6 +87,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let control_plane = mcp_controlplane::start(Settings {
         grpc_listen: args.grpc_listen,
+        rest_listen: Some(args.rest_listen),
         database: args.database.parse()?,
         insecure: args.insecure,
         admin_token,
@@ -117,6 +122,9 @@ fn secret(name: &str) -> anyhow::Result<Option<String>> {
 fn announce(control_plane: &ControlPlane, [admin_given, node_given]: [bool; 2]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening: http://{}", control_plane.grpc_addr())?;
+    if let Some(address) = control_plane.rest_addr() {
+        writeln!(out, "REST: http://{address}/api/v1")?;
+    }
     if let Some(token) = control_plane.admin_token().filter(|_| !admin_given) {
         writeln!(
             out,

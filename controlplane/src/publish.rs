@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
-use fleet_proto::{hash::Hash, validate::Valid};
+use fleet_proto::{delta::Delta, hash::Hash, validate::Valid};
 use tokio::sync::watch;
 
 pub(crate) mod follow;
+mod history;
+
+use history::History;
 
 /// A revision, whole and immutable.
 #[derive(Debug)]
@@ -73,12 +76,16 @@ impl Published {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     state: watch::Sender<Published>,
+    history: History,
 }
 
 impl Publisher {
     pub(crate) fn new(newest: Snapshot) -> Self {
         let newest = Arc::new(newest);
+        let history = History::default();
+        history.add(Arc::clone(&newest));
         Self {
+            history,
             state: watch::Sender::new(Published {
                 newest,
                 acked: None,
@@ -99,10 +106,18 @@ impl Publisher {
 
     /// Shows a newer revision; an older one changes nothing.
     pub(crate) fn publish(&self, snapshot: Snapshot) {
+        // One that was read from the store shares nothing yet with its neighbours.
+        let resources = snapshot.resources.sharing(&self.newest().resources);
+        let snapshot = Arc::new(Snapshot {
+            resources,
+            ..snapshot
+        });
         self.state.send_if_modified(|state| {
             let newer = snapshot.revision > state.newest.revision;
             if newer {
-                state.newest = Arc::new(snapshot);
+                // Known before any node can have it.
+                self.history.add(Arc::clone(&snapshot));
+                state.newest = snapshot;
                 state.refused = false;
             }
             newer
@@ -111,8 +126,10 @@ impl Publisher {
 
     /// Shows another state of the store, which is not newer: it was set back.
     pub(crate) fn replace(&self, snapshot: Snapshot) {
+        let newest = Arc::new(snapshot);
+        self.history.add(Arc::clone(&newest));
         self.state.send_replace(Published {
-            newest: Arc::new(snapshot),
+            newest,
             acked: None,
             refused: false,
         });
@@ -122,6 +139,16 @@ impl Publisher {
     pub(crate) fn acked_revision(&self) -> Option<u64> {
         let state = self.state.borrow();
         state.acked.as_ref().map(|acked| acked.revision)
+    }
+
+    /// One of the last revisions, by what it holds.
+    pub(crate) fn known(&self, root: Hash) -> Option<Arc<Snapshot>> {
+        self.history.find(root)
+    }
+
+    /// What makes `target` out of `base`; without a base, the whole of it.
+    pub(crate) fn delta(&self, base: Option<&Snapshot>, target: &Snapshot) -> Arc<Delta> {
+        self.history.delta(base, target)
     }
 
     /// A node serves this revision.

@@ -19,6 +19,9 @@ const SHORTEST_TOKEN: usize = 16;
 pub struct Settings {
     /// Address of the gRPC API and of the sync stream; port 0 takes a free one.
     pub grpc_listen: SocketAddr,
+    /// Address of the REST API; port 0 takes a free one. `None`: there is none, for
+    /// a process that embeds a control plane.
+    pub rest_listen: Option<SocketAddr>,
     /// A SQLite file, whose folder must exist, or a Postgres.
     pub database: Database,
     /// Allows a listener beyond loopback although tokens travel unencrypted.
@@ -33,6 +36,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8182)),
+            rest_listen: None,
             database: Database::Sqlite(PathBuf::from("./mcp-fleet.db")),
             insecure: false,
             admin_token: None,
@@ -46,7 +50,7 @@ impl Default for Settings {
 pub enum SettingsError {
     /// Tokens would cross the network unencrypted.
     #[error(
-        "the gRPC listener {0} is reachable from other machines and would take tokens unencrypted: \
+        "the listener {0} is reachable from other machines and would take tokens unencrypted: \
          listen on a loopback address, or allow it with --insecure (behind a TLS proxy or on a private network)"
     )]
     NotLoopback(SocketAddr),
@@ -77,8 +81,13 @@ pub enum SettingsError {
 impl Settings {
     /// Checks what can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
-        if !self.grpc_listen.ip().is_loopback() && !self.insecure {
-            return Err(SettingsError::NotLoopback(self.grpc_listen));
+        let mut listeners = [Some(self.grpc_listen), self.rest_listen]
+            .into_iter()
+            .flatten();
+        if let Some(open) = listeners.find(|address| !address.ip().is_loopback())
+            && !self.insecure
+        {
+            return Err(SettingsError::NotLoopback(open));
         }
         for role in Role::ALL {
             if let Some(token) = self.token(role) {
@@ -127,6 +136,12 @@ mod tests {
         );
         settings.insecure = true;
         settings.check().unwrap();
+        let rest = Settings {
+            rest_listen: Some("[::]:8181".parse().unwrap()),
+            ..Settings::default()
+        };
+        let error = rest.check().unwrap_err().to_string();
+        assert!(error.contains("[::]:8181"), "{error}");
         Settings {
             grpc_listen: "[::1]:1".parse().unwrap(),
             ..Settings::default()

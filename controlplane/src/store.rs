@@ -6,10 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use fleet_proto::{hash::Hash, key::Key, v1::Problem};
+use fleet_proto::{
+    hash::Hash,
+    key::Key,
+    v1::{Action, AuditChange, Problem},
+};
 use futures_util::future::BoxFuture;
 
-use crate::api::auth::Role;
+use crate::api::auth::{Access, Role};
 
 pub(crate) mod postgres;
 pub(crate) mod shared;
@@ -30,6 +34,50 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// At most `limit` revisions, newest first.
     fn revisions(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>>;
+
+    /// A revision; `None`: there is none of this number.
+    fn revision(&self, number: u64) -> BoxFuture<'_, Result<Option<RevisionRow>, StoreError>>;
+
+    /// At most `limit` revisions that changed something in these projects, newest
+    /// first, with the counts of these projects.
+    fn revisions_of(
+        &self,
+        projects: Vec<String>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>>;
+
+    /// What a revision did to which keys, in no order.
+    fn changes_of(&self, revision: u64)
+    -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>>;
+
+    /// At most `limit` entries of the audit log before this one (0: the end),
+    /// newest first.
+    fn audit(
+        &self,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+
+    /// All tokens of the API, also revoked ones, by name and time.
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiTokenRow>, StoreError>>;
+
+    /// Adds a token and an entry of the audit log. One of the same name that has
+    /// expired when the new one is made is revoked. `false`, and nothing is
+    /// written: one of the same name is good.
+    fn put_api_token(
+        &self,
+        token: ApiTokenRow,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Revokes the token of this id, and adds an entry of the audit log. `false`,
+    /// and nothing is written: it is revoked already, or there is none.
+    fn revoke_api_token(
+        &self,
+        id: String,
+        at_ms: u64,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// All tokens.
     fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRow>, StoreError>>;
@@ -73,6 +121,9 @@ pub(crate) trait Write: Send {
 
     /// All resources, in no order.
     fn resources(&mut self) -> BoxFuture<'_, Result<Vec<ResourceRow>, StoreError>>;
+
+    /// Adds an entry of the audit log, kept if the write is committed.
+    fn record(&mut self, audit: AuditRow) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Makes `changes` the revision after the head.
     fn commit(
@@ -157,6 +208,46 @@ pub(crate) struct TokenRow {
     /// SHA-256 of the token.
     pub(crate) hash: Hash,
     pub(crate) created_ms: u64,
+}
+
+/// A token of the API, hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiTokenRow {
+    /// Tells apart tokens that had the same name one after the other.
+    pub(crate) id: String,
+    /// The author of what is written with it.
+    pub(crate) name: String,
+    pub(crate) access: Access,
+    /// Empty: all.
+    pub(crate) projects: Vec<String>,
+    /// SHA-256 of the token.
+    pub(crate) hash: Hash,
+    pub(crate) created_ms: u64,
+    pub(crate) created_by: String,
+    /// `None`: never.
+    pub(crate) expires_ms: Option<u64>,
+    /// `None`: it is not.
+    pub(crate) revoked_ms: Option<u64>,
+}
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AuditRow {
+    /// Given by the store; in a new one it says nothing.
+    pub(crate) id: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) author: String,
+    /// Address and port of the caller.
+    pub(crate) peer: String,
+    pub(crate) action: String,
+    pub(crate) message: String,
+    /// The revision it made; 0: none.
+    pub(crate) revision: u64,
+    /// 0: it was no rollback.
+    pub(crate) rolled_back_to: u64,
+    /// Name of the token it is about; empty: none.
+    pub(crate) token: String,
+    pub(crate) changes: Vec<AuditChange>,
 }
 
 /// What is known of a data plane, connected or not.

@@ -26,6 +26,7 @@ use self::fake_node::{FakeNode, Set, hello, hello_serving};
 use crate::{ControlPlane, Settings, start};
 
 mod config;
+mod delta;
 mod fake_node;
 mod remove;
 mod restart;

@@ -2,33 +2,100 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use serde_json::{Value, json};
 
-use crate::{catalog, node::Node, telemetry, upstream::Upstream};
+use crate::{
+    auth::bearer::{self, Tokens},
+    catalog,
+    listen::{host_name, is_loopback},
+    node::Node,
+    telemetry,
+    upstream::Upstream,
+};
 
 /// The routes.
 pub fn router(node: Arc<Node>) -> Router {
+    let closed = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/admin/backends", get(backends))
+        .route("/admin/configuration", get(configuration))
+        .layer(middleware::from_fn_with_state(node.clone(), admit));
+    // Probes tell nothing and need no token.
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/admin/backends", get(backends))
+        .merge(closed)
         .with_state(node)
+}
+
+/// With a token, only who has it; without one, only this machine, and no page
+/// of another site through its browser (DNS rebinding).
+async fn admit(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let refusal = match &node.settings.admin_token {
+        Some(token) => {
+            let given = headers.get(header::AUTHORIZATION);
+            let given = given.and_then(|value| bearer::token(value.as_bytes()));
+            let fits = given.and_then(|given| Tokens::new([token.as_str()]).principal(given));
+            fits.is_none().then_some(StatusCode::UNAUTHORIZED)
+        }
+        None => {
+            let host = headers
+                .get(header::HOST)
+                .and_then(|value| value.to_str().ok());
+            let local = host
+                .and_then(host_name)
+                .is_some_and(|host| is_loopback(&host));
+            (!local || headers.contains_key(header::ORIGIN)).then_some(StatusCode::FORBIDDEN)
+        }
+    };
+    match refusal {
+        None => next.run(request).await,
+        Some(StatusCode::UNAUTHORIZED) => {
+            let challenge = [(
+                header::WWW_AUTHENTICATE,
+                r#"Bearer realm="mcp-fleet admin""#,
+            )];
+            (
+                StatusCode::UNAUTHORIZED,
+                challenge,
+                "the admin token is required\n",
+            )
+                .into_response()
+        }
+        Some(status) => (status, "only for this machine: the Host is another\n").into_response(),
+    }
 }
 
 async fn readyz(State(node): State<Arc<Node>>) -> impl IntoResponse {
     if node.is_ready() {
-        (StatusCode::OK, "ok\n")
+        let from_disk = node.control.is_from_disk();
+        let ok = if from_disk {
+            "ok: served from disk, no control plane reached yet\n"
+        } else {
+            "ok\n"
+        };
+        (StatusCode::OK, ok.to_owned())
     } else if node.draining.load(Ordering::Relaxed) {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: shutting down\n",
+            "not ready: shutting down\n".to_owned(),
         )
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: no configuration yet\n",
+            format!(
+                "not ready: no configuration: {}\n",
+                node.control.why_not_ready()
+            ),
         )
     }
 }
@@ -38,6 +105,26 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         [("content-type", "text/plain; version=0.0.4")],
         telemetry::render(&node),
     )
+}
+
+/// Where the configuration comes from, and what is wrong with that.
+async fn configuration(State(node): State<Arc<Node>>) -> Json<Value> {
+    let table = node.table.load();
+    let problems: serde_json::Map<_, _> = node
+        .control
+        .details()
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(what, text)| (what.to_owned(), text.into()))
+        .collect();
+    Json(json!({
+        "lineage": table.lineage,
+        "revision": table.revision,
+        "root_hash": table.root_hash.map(|hash| hash.to_string()),
+        "from_disk": node.control.is_from_disk(),
+        "last_good_saved": node.control.is_saved(),
+        "problems": problems,
+    }))
 }
 
 async fn backends(State(node): State<Arc<Node>>) -> Json<Value> {

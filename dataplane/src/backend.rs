@@ -6,6 +6,7 @@ pub mod timeout;
 use std::{sync::Arc, time::Duration};
 
 use fleet_proto::{hash::Hash, key::Key};
+use futures_util::StreamExt;
 use tower::{Layer, Service, util::BoxCloneSyncService};
 
 use crate::{
@@ -108,9 +109,16 @@ impl Backend {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+    pub async fn call(self: Arc<Self>, call: Call) -> Result<Reply, CallError> {
         // The services are always ready: waiting, where there is any, is part of the call.
-        self.stack.clone().call(call).await
+        match self.stack.clone().call(call).await? {
+            // A backend that is removed meanwhile is retired when the stream has ended.
+            Reply::Stream(messages) => Ok(Reply::Stream(Box::pin(messages.map(move |message| {
+                let _in_use = &self;
+                message
+            })))),
+            whole @ Reply::Whole(_) => Ok(whole),
+        }
     }
 }
 

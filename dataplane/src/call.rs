@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{
-    auth::Principal, envelope::Message, error::CallError, session::Session, table::RouteTable,
-};
+use crate::{auth::Principal, envelope::Message, error::CallError, session::Session};
 
 /// Which shard of the worker-local structures a task uses: the number of its
 /// worker, or one past the last worker for the background runtime.
@@ -171,8 +169,6 @@ pub struct Call {
     pub principal: Arc<Principal>,
     /// The client's session, where it has one.
     pub session: Option<Arc<Session>>,
-    /// The table that the request has pinned.
-    pub table: Arc<RouteTable>,
 }
 
 impl Call {

@@ -5,6 +5,7 @@
 //! old starts its renewal and does not wait for it.
 
 pub mod discover;
+mod entries;
 pub mod params;
 pub mod render;
 
@@ -33,7 +34,7 @@ const MIN_TTL: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(600);
 
 /// One entry of a list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// `name`, or `uri`, or `uriTemplate`: what identifies it.
     pub id: String,
@@ -44,7 +45,7 @@ pub struct Item {
 }
 
 /// Everything a backend offers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     /// `tools/list`.
     pub tools: Vec<Item>,
@@ -111,6 +112,8 @@ pub struct Catalog {
     /// Turns true when the backend has answered, or failed to, for the first time.
     settled: watch::Sender<bool>,
     created: Instant,
+    /// When the backend was last asked, in milliseconds from `created`.
+    asked: AtomicU64,
 }
 
 impl Catalog {
@@ -140,6 +143,7 @@ impl Catalog {
             wanted: Arc::default(),
             settled: watch::Sender::new(known),
             created: Instant::now(),
+            asked: AtomicU64::new(0),
         }
     }
 
@@ -178,13 +182,27 @@ impl Catalog {
     }
 
     fn set(&self, snapshot: Snapshot) {
-        self.now.store(Arc::new(snapshot));
-        self.epoch.fetch_add(1, Ordering::Release);
+        let asked = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.asked.store(asked, Ordering::Relaxed);
+        let after = Arc::new(snapshot);
+        let before = self.now.swap(after.clone());
+        // What looks the same needs no new rendering.
+        if before.state != after.state
+            || before.told.is_some() != after.told.is_some()
+            || before.lists != after.lists
+        {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
         self.settled.send_replace(true);
     }
 
-    /// Starts a renewal where the lists have grown old.
+    /// Starts a renewal where the lists have grown old. A backend that fails is
+    /// not asked more often because more clients want its lists.
     pub fn touch(&self) {
+        let asked = Duration::from_millis(self.asked.load(Ordering::Relaxed));
+        if self.created.elapsed().saturating_sub(asked) < MIN_TTL {
+            return;
+        }
         let now = self.now.load();
         let old = now
             .told

@@ -17,7 +17,7 @@ use crate::{
     envelope::{self, Message, ScanError},
     error::{CallError, UNSUPPORTED_VERSION},
     node::Node,
-    table::{Gateway, RouteTable},
+    table::Gateway,
     upstream::http::headers::{PROTOCOL_VERSION, SESSION_ID},
 };
 
@@ -34,9 +34,7 @@ pub struct Inbound {
     pub node: Arc<Node>,
     /// Whose pools it uses.
     pub worker: WorkerId,
-    /// The table it has pinned.
-    pub table: Arc<RouteTable>,
-    /// The gateway it came to.
+    /// The gateway it came to, of the table that was in use when it came.
     pub gateway: Arc<Gateway>,
     /// Who sent it.
     pub principal: Arc<Principal>,

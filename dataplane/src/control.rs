@@ -1,18 +1,108 @@
-//! Where configuration comes from: the control plane's stream, or a file.
+//! Where configuration comes from: the control plane's stream, or a file. What
+//! came over the stream is kept on disk, and served from there after a start.
 
 pub mod apply;
 mod file;
+mod last_good;
+mod reconnect;
+mod status;
 mod stream;
 
 use std::sync::Arc;
 
-use crate::{node::Node, settings::Source};
+use fleet_proto::validate::Valid;
+use tokio::sync::watch;
+
+pub use status::Status;
+
+use crate::{
+    node::Node,
+    settings::{Settings, Source},
+    table::compile::Version,
+};
+use last_good::LastGood;
+
+/// What is served, in the form in which it came: what a delta is applied to.
+#[derive(Clone)]
+struct Held {
+    version: Version,
+    set: Valid,
+}
+
+/// What a node has to start with.
+#[derive(Default)]
+pub struct Restored {
+    /// Where it is kept on; `None`: nowhere.
+    last_good: Option<Arc<LastGood>>,
+    held: Option<Held>,
+    /// The newest file has to be written anew.
+    stale: bool,
+}
+
+/// Serves what was kept on disk, without waiting for any control plane.
+pub async fn restore(node: &Arc<Node>) -> Restored {
+    let Some(last_good) = kept_in(&node.settings) else {
+        return Restored::default();
+    };
+    let last_good = Arc::new(last_good);
+    let node = node.clone();
+    // A large set takes its time, and nothing else is to wait for it.
+    let restored = tokio::task::spawn_blocking(move || {
+        let found = last_good.load();
+        for problem in &found.problems {
+            tracing::error!(problem, "a last good configuration cannot be used");
+        }
+        let held = found.newest.map(|(held, _)| held);
+        if let Some(held) = &held {
+            let (version, set) = (held.version.clone(), &held.set);
+            tracing::info!(
+                revision = version.revision,
+                "starting with what was kept on disk"
+            );
+            apply::apply(&node, version, set);
+        }
+        let stale = held.is_some() && !found.problems.is_empty();
+        node.control
+            .restored(held.is_some(), stale, &found.problems);
+        Restored {
+            last_good: Some(last_good),
+            held,
+            stale,
+        }
+    });
+    restored.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "what was kept on disk could not be served");
+        Restored::default()
+    })
+}
+
+fn kept_in(settings: &Settings) -> Option<LastGood> {
+    let directory = settings.data_dir.as_ref()?;
+    let is_pushed = matches!(settings.source, Source::ControlPlane { .. });
+    (is_pushed && settings.last_good).then(|| LastGood::new(directory))
+}
 
 /// Follows the source until the node is dropped. A source that fails leaves the
 /// table as it is.
-pub async fn follow(node: Arc<Node>) {
+pub async fn follow(node: Arc<Node>, restored: Restored) {
     match node.settings.source.clone() {
-        Source::ControlPlane { url, token } => stream::follow(node, &url, &token).await,
+        Source::ControlPlane { urls, token } => {
+            let Restored {
+                last_good,
+                held,
+                stale,
+            } = restored;
+            let applied = watch::Sender::new(held.clone().filter(|_| stale));
+            if let Some(last_good) = last_good {
+                // It ends when the sender does, and with what was applied last on disk.
+                tokio::spawn(last_good::keep(
+                    last_good,
+                    applied.subscribe(),
+                    node.clone(),
+                ));
+            }
+            stream::follow(node, urls, token, held, applied).await;
+        }
         Source::File(path) => file::follow(node, &path).await,
     }
 }

@@ -44,8 +44,11 @@ pub enum CallError {
     Unavailable {
         /// The backend.
         backend: String,
-        /// Why.
+        /// Why, for the client.
         reason: String,
+        /// What the operator needs to know and the client need not: addresses,
+        /// commands, what was answered. May be empty.
+        detail: String,
     },
     /// The backend said nothing for its `timeout`.
     #[error("backend {backend} timed out: silent for {after:?}")]
@@ -94,6 +97,29 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// A backend that cannot be had, and why: for the client, and for the operator.
+    #[must_use]
+    pub fn unavailable(
+        backend: impl Into<String>,
+        reason: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self::Unavailable {
+            backend: backend.into(),
+            reason: reason.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// The whole story, for logs and the admin API.
+    #[must_use]
+    pub fn for_operator(&self) -> String {
+        match self {
+            Self::Unavailable { detail, .. } if !detail.is_empty() => format!("{self}: {detail}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// A refusal with the HTTP status that belongs to its code (2026-07-28,
     /// Streamable HTTP and Overview: Error Codes).
     #[must_use]

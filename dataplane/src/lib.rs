@@ -76,6 +76,11 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// The admin listener is reachable from other machines and asks for nothing.
+    #[error(
+        "--admin-listen {0} is not a loopback address: set MCP_FLEET_ADMIN_LISTENER_TOKEN to the token that it is to ask for"
+    )]
+    OpenAdmin(SocketAddr),
     /// The address cannot be listened on.
     #[error("cannot listen on {address} ({flag}): {reason}")]
     Listen {
@@ -114,6 +119,9 @@ pub struct DataPlane {
 /// # Errors
 /// See [`StartError`].
 pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
+    if !settings.admin_listen.ip().is_loopback() && settings.admin_token.is_none() {
+        return Err(StartError::OpenAdmin(settings.admin_listen));
+    }
     let mcp = listen_on("--listen", settings.listen, settings.insecure).await?;
     let admin = listen_on("--admin-listen", settings.admin_listen, settings.insecure).await?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
@@ -128,6 +136,8 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         Sessions::new(ring),
         Handle::current(),
     ));
+    // Before anybody is served: what was kept on disk is there from the first request on.
+    let restored = control::restore(&node).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
     let tasks = vec![
@@ -137,7 +147,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
                 tracing::error!(%error, "the admin listener has ended");
             }
         }),
-        tokio::spawn(control::follow(node.clone())),
+        tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
     ];
     tracing::info!(mcp = %mcp_addr, admin = %admin_addr, "listening");
@@ -186,7 +196,13 @@ impl DataPlane {
         self.node.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.node.settings.drain).await;
         let workers = self.workers;
-        let stopped = tokio::task::spawn_blocking(move || workers.stop());
+        // Not `spawn_blocking`: the runtime would wait for it when it is dropped,
+        // however long the last call takes.
+        let (done, stopped) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            workers.stop();
+            let _ = done.send(());
+        });
         if tokio::time::timeout(FINISH, stopped).await.is_err() {
             tracing::warn!("calls in flight did not end in {FINISH:?}: left");
         }

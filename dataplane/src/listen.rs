@@ -1,6 +1,6 @@
 //! The HTTP edge: which gateway, whether the request may enter, and its body.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -19,6 +19,8 @@ use crate::{
     table::Gateway,
 };
 
+/// Longest time for a request's body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest body of a request.
 pub const MAX_REQUEST: usize = 16 << 20;
 
@@ -53,11 +55,10 @@ async fn admit(
     worker: WorkerId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let table = node.table.load_full();
     let (head, body) = request.into_parts();
-    let Some(gateway) = table.gateway(head.uri.path()).cloned() else {
-        return Err(no_gateway(&node, &table));
-    };
+    // The table is not held beyond this: what a later one drops can go.
+    let gateway = node.table.load().gateway(head.uri.path()).cloned();
+    let gateway = gateway.ok_or_else(|| no_gateway(&node, &node.table.load()))?;
     same_site(&gateway, &head.headers, &head.uri, node.is_local())?;
     let principal = gateway
         .auth
@@ -66,7 +67,6 @@ async fn admit(
     let mut inbound = Inbound {
         node,
         worker,
-        table,
         gateway,
         principal,
         headers: head.headers,
@@ -161,12 +161,12 @@ fn same_site(
 }
 
 /// The host of `host:port`, lower case.
-fn host_name(authority: &str) -> Option<String> {
+pub(crate) fn host_name(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || host.ends_with(".localhost")
@@ -209,7 +209,12 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     if announced.is_some_and(|length| length > MAX_REQUEST) {
         return Err(too_large());
     }
-    match Limited::new(body, MAX_REQUEST).collect().await {
+    let whole = Limited::new(body, MAX_REQUEST).collect();
+    let Ok(whole) = tokio::time::timeout(BODY_TIMEOUT, whole).await else {
+        let what = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+        return Err(refuse(StatusCode::REQUEST_TIMEOUT, &what));
+    };
+    match whole {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(refuse(

@@ -1,6 +1,6 @@
 //! `mcp-dataplane`: flags to settings, run, exit code.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -20,21 +20,21 @@ struct Flags {
     /// Where /livez, /readyz, /metrics and /admin are served.
     #[arg(long, env = "MCP_FLEET_ADMIN_LISTEN", default_value = "127.0.0.1:9901")]
     admin_listen: SocketAddr,
-    /// gRPC address of the control plane.
+    /// Token that /metrics and /admin ask for; required where --admin-listen is not loopback.
+    /// Only from the environment: a command line is visible to all users.
+    #[arg(skip = std::env::var("MCP_FLEET_ADMIN_LISTENER_TOKEN").ok())]
+    admin_token: Option<String>,
+    /// gRPC address of the control plane; several, separated by commas or given one by
+    /// one, are tried in random order.
     #[arg(
         long,
         env = "MCP_FLEET_CONTROL_PLANE",
         default_value = "http://127.0.0.1:8182",
-        conflicts_with = "config"
+        value_delimiter = ','
     )]
-    control_plane: String,
+    control_plane: Vec<String>,
     /// Node token, as the control plane printed it on its first start.
-    #[arg(
-        long,
-        env = "MCP_FLEET_NODE_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "config"
-    )]
+    #[arg(long, env = "MCP_FLEET_NODE_TOKEN", hide_env_values = true)]
     node_token: Option<String>,
     /// Serve this file, without a control plane; it is watched for changes.
     #[arg(long, value_name = "FILE")]
@@ -45,7 +45,8 @@ struct Flags {
     /// Label of this node, KEY=VALUE; may be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Where the session key is kept; left out: sessions end with the process.
+    /// Where the session key and the last good configuration are kept; left out: sessions
+    /// end with the process, and a start needs the control plane.
     #[arg(long, value_name = "DIR", env = "MCP_FLEET_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Worker threads; 0: one per core.
@@ -94,10 +95,16 @@ fn main() -> ExitCode {
         return code;
     }
     let flags = Flags::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&flags.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = match tracing_subscriber::EnvFilter::try_new(&flags.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("--log {:?} is not a filter: {error}", flags.log);
+            return ExitCode::from(2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match run(flags) {
@@ -145,7 +152,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     let source = match flags.config {
         Some(file) => Source::File(file),
         None => Source::ControlPlane {
-            url: flags.control_plane,
+            urls: flags.control_plane,
             token: flags.node_token.context(
                 "no node token: pass --node-token, or set MCP_FLEET_NODE_TOKEN, to the one that \
                  mcp-controlplane printed on its first start",
@@ -159,11 +166,13 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: flags.listen,
         admin_listen: flags.admin_listen,
+        admin_token: flags.admin_token,
         insecure: flags.insecure,
         source,
         node_id,
         labels: flags.labels.into_iter().collect(),
         data_dir: flags.data_dir,
+        last_good: true,
         workers: flags.workers,
         allow,
         guard: if flags.stdio_guard == OnOff::On {

@@ -12,11 +12,12 @@ use tokio::{
 };
 
 use crate::{
-    call::WorkerId, session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
+    call::WorkerId, control, session::Sessions, settings::Settings, table::RouteTable,
+    telemetry::Metrics,
 };
 
 /// Backends asked for their lists at the same time.
-const DISCOVERIES: usize = 64;
+const DISCOVERIES: usize = 256;
 
 /// What all workers of a data plane share.
 pub struct Node {
@@ -39,6 +40,8 @@ pub struct Node {
     pub discoveries: Arc<Semaphore>,
     /// Turns true with the first table.
     pub configured: watch::Sender<bool>,
+    /// How it stands towards its source of configuration.
+    pub control: control::Status,
     /// Set on shutdown: not ready, but still serving.
     pub draining: AtomicBool,
     serials: AtomicU64,
@@ -54,6 +57,7 @@ impl Node {
             epoch: Arc::default(),
             discoveries: Arc::new(Semaphore::new(DISCOVERIES)),
             configured: watch::Sender::new(false),
+            control: control::Status::default(),
             draining: AtomicBool::new(false),
             serials: AtomicU64::new(1),
             settings,

@@ -3,7 +3,7 @@
 
 use fleet_proto::reference::{Part, references};
 
-use crate::settings::Allow;
+use crate::{settings::Allow, upstream::guard::OWN_VARIABLES};
 
 /// Longest file that a reference takes in.
 const MAX_FILE: u64 = 1 << 20;
@@ -29,6 +29,11 @@ fn env(name: &str, allow: Allow) -> Result<String, String> {
     if !allow.env {
         return Err(format!(
             "${{env:{name}}} is not allowed on this node: start it with --allow env"
+        ));
+    }
+    if name.starts_with(OWN_VARIABLES) {
+        return Err(format!(
+            "${{env:{name}}} is never resolved: variables of that name hold this program's own credentials"
         ));
     }
     std::env::var(name)
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_unset_variable_and_a_forbidden_one_are_told_apart() {
-        let text = "${env:MCP_FLEET_TEST_SURELY_UNSET}";
+        let text = "${env:SURELY_UNSET_IN_THIS_TEST}";
         assert!(
             resolve(text, Allow::ALL)
                 .unwrap_err()

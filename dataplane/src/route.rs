@@ -134,3 +134,6 @@ fn not_found(call: &Call, uri: &str, message: &str) -> CallError {
     let uri = String::from_utf8_lossy(&envelope::quote(uri)).into_owned();
     CallError::refused(code, message).with_data(format!(r#"{{"uri":{uri}}}"#))
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,11 +194,9 @@ impl Sessions {
 
     /// Ends a session: its id is good no longer.
     pub fn end(&self, id: &str, session: &Session) {
-        let now = sealed::now().as_secs();
-        let mut ended = self.ended.lock();
-        ended.retain(|_, expires| *expires > now);
-        ended.insert(session.name.clone(), session.expires);
-        drop(ended);
+        self.ended
+            .lock()
+            .insert(session.name.clone(), session.expires);
         self.live.lock().remove(id);
     }
 
@@ -219,6 +217,7 @@ impl Sessions {
     #[must_use]
     pub fn sweep(&self) -> Vec<Arc<Session>> {
         let now = sealed::now().as_secs();
+        self.ended.lock().retain(|_, expires| *expires > now);
         let mut gone = Vec::new();
         self.live.lock().retain(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));

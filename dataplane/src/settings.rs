@@ -10,6 +10,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where `/livez`, `/readyz`, `/metrics` and `/admin` are served. Port 0: a free one.
     pub admin_listen: SocketAddr,
+    /// Token that `/metrics` and `/admin` ask for (RFC 6750). Required where
+    /// [`admin_listen`](Self::admin_listen) is not loopback.
+    pub admin_token: Option<String>,
     /// Accept addresses beyond loopback without TLS.
     pub insecure: bool,
     /// Where configuration comes from.
@@ -18,8 +21,11 @@ pub struct Settings {
     pub node_id: String,
     /// Labels of this node.
     pub labels: BTreeMap<String, String>,
-    /// Where the session key is kept. `None`: it lives as long as the process.
+    /// Where the session key and the last good configuration are kept. `None`: they
+    /// live as long as the process.
     pub data_dir: Option<PathBuf>,
+    /// Keep what the control plane pushes in the data directory, and start with it.
+    pub last_good: bool,
     /// Worker threads; 0: one per core.
     pub workers: usize,
     /// What configuration may do on this machine.
@@ -35,10 +41,11 @@ pub struct Settings {
 /// Where configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A control plane's gRPC address, such as `http://127.0.0.1:8182`.
+    /// A fleet's control plane.
     ControlPlane {
-        /// The address.
-        url: String,
+        /// The gRPC addresses of its processes, such as `http://127.0.0.1:8182`;
+        /// tried in random order.
+        urls: Vec<String>,
         /// The node token.
         token: String,
     },
@@ -84,14 +91,16 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            admin_token: None,
             insecure: false,
             source: Source::ControlPlane {
-                url: "http://127.0.0.1:8182".to_owned(),
+                urls: vec!["http://127.0.0.1:8182".to_owned()],
                 token: String::new(),
             },
             node_id: String::new(),
             labels: BTreeMap::new(),
             data_dir: None,
+            last_good: true,
             workers: 0,
             allow: Allow::default(),
             guard: Guard::CurrentExe,

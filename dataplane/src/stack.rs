@@ -24,21 +24,18 @@ pub use handshake::initialize;
 /// See [`CallError`].
 pub async fn answer(
     node: &Arc<Node>,
-    gateway: &Arc<Gateway>,
+    gateway: Arc<Gateway>,
     mut call: Call,
 ) -> Result<Reply, CallError> {
-    if let Some(reply) = own::answer(node, gateway, &call).await? {
+    if let Some(reply) = own::answer(node, &gateway, &call).await? {
         return Ok(reply);
     }
-    let Route { backend, target } = match route(gateway, &call) {
+    let Route { backend, target } = match route(&gateway, &call) {
         Ok(route) => route,
-        // Perhaps nobody has looked yet.
-        Err(_) if !gateway.index().complete => {
-            own::settled(gateway).await;
-            route(gateway, &call)?
-        }
-        Err(error) => return Err(error),
+        Err(error) => again(&gateway, &call, error).await?,
     };
+    // A long call keeps its own backend, and not what else was served with it.
+    drop(gateway);
     call.target = target;
     if headers::is_needed(&call, crate::call::Era::Modern) {
         mirror_params(&backend, &mut call);
@@ -50,7 +47,23 @@ pub async fn answer(
     if counted {
         metrics.record(worker, started.elapsed(), &answer);
     }
+    if let Err(error) = &answer {
+        tracing::info!(target: "mcp::calls", error = error.for_operator(), "call failed");
+    }
     answer
+}
+
+/// The second look at a name that nobody owns: a backend may not have told yet,
+/// or offer more by now, which the next look will see.
+async fn again(gateway: &Gateway, call: &Call, error: CallError) -> Result<Route, CallError> {
+    if !gateway.index().complete {
+        own::settled(gateway).await;
+        return route(gateway, call);
+    }
+    for backend in &gateway.backends {
+        backend.catalog.touch();
+    }
+    Err(error)
 }
 
 /// A client of the legacy era does not know that a tool's parameters are to be

@@ -155,6 +155,16 @@ pub fn render(node: &Node) -> String {
             key.project, key.name
         );
     }
+    // Nothing is shown where nothing is to be kept.
+    let saved = node.control.is_saved().map(|saved| {
+        let name = "mcp_fleet_last_good_saved";
+        (
+            name,
+            "gauge",
+            "1 when what is served is on disk.",
+            gauge(name, saved.into()),
+        )
+    });
     let mut out = String::new();
     for (name, kind, help, lines) in [
         (
@@ -193,7 +203,16 @@ pub fn render(node: &Node) -> String {
             "1 when this node takes traffic.",
             gauge("mcp_fleet_ready", node.is_ready().into()),
         ),
-    ] {
+        (
+            "mcp_fleet_from_disk",
+            "gauge",
+            "1 while what was kept on disk is served and no control plane has been reached.",
+            gauge("mcp_fleet_from_disk", node.control.is_from_disk().into()),
+        ),
+    ]
+    .into_iter()
+    .chain(saved)
+    {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
     }
     out

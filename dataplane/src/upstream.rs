@@ -46,7 +46,11 @@ impl Upstream {
     /// One that cannot work on this node.
     #[must_use]
     pub fn broken(backend: String, reason: String) -> Self {
-        Self::Broken(Arc::new(CallError::Unavailable { backend, reason }))
+        Self::Broken(Arc::new(CallError::unavailable(
+            backend,
+            "it is not set up on this node",
+            reason,
+        )))
     }
 
     /// What the backend says of itself, asking it where that is not known.

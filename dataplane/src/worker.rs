@@ -17,6 +17,7 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -27,6 +28,8 @@ use crate::{call::WorkerId, listen, node::Node};
 /// A client that does not finish its request head in this time, idle time before
 /// it included, is hung up on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Silence after which the system asks whether a client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Connections handed to a worker and not yet taken.
 const QUEUE: usize = 1024;
 
@@ -179,6 +182,9 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    // A client that has vanished without a word is noticed on a silent stream.
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
     let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

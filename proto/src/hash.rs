@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::key::Key;
 
+/// Buckets of a root hash: a key's is a byte.
+pub(crate) const BUCKETS: usize = 256;
+
 /// A SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
@@ -45,23 +48,63 @@ impl fmt::Debug for Hash {
 /// of the hash of its key.
 #[must_use]
 pub fn root_hash<'a>(set: impl IntoIterator<Item = (&'a Key, Hash)>) -> Hash {
-    let mut buckets: BTreeMap<u8, BTreeMap<&Key, Hash>> = BTreeMap::new();
-    for (key, hash) in set {
-        buckets.entry(bucket(key)).or_default().insert(key, hash);
-    }
-    let mut root = Sha256::new();
-    for number in 0..=u8::MAX {
-        let mut digest = Sha256::new();
-        for (key, hash) in buckets.get(&number).into_iter().flatten() {
-            add_key(&mut digest, key);
-            digest.update(hash.0);
-        }
-        root.update(digest.finalize());
-    }
-    Hash(root.finalize().into())
+    let set: BTreeMap<&Key, Hash> = set.into_iter().collect();
+    let set = set.into_iter().map(|(key, hash)| (key, bucket(key), hash));
+    Root::of(set).hash()
 }
 
-fn bucket(key: &Key) -> u8 {
+/// A root hash with its buckets, so that one of a changed set hashes only the
+/// buckets in which something has changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    buckets: Box<[Hash]>,
+    hash: Hash,
+}
+
+impl Root {
+    /// Of a whole set, with the bucket of each key, in key order.
+    pub(crate) fn of<'a>(set: impl Iterator<Item = (&'a Key, u8, Hash)>) -> Self {
+        let empty = Self {
+            buckets: vec![Hash([0; 32]); BUCKETS].into(),
+            hash: Hash([0; 32]),
+        };
+        empty.updated(&[true; BUCKETS], set)
+    }
+
+    /// Of the whole set that this one has become, given which buckets have changed.
+    pub(crate) fn updated<'a>(
+        &self,
+        changed: &[bool; BUCKETS],
+        set: impl Iterator<Item = (&'a Key, u8, Hash)>,
+    ) -> Self {
+        let mut digests: Vec<_> = changed.map(|c| c.then(Sha256::new)).into();
+        for (key, bucket, hash) in set {
+            if let Some(digest) = &mut digests[usize::from(bucket)] {
+                add_key(digest, key);
+                digest.update(hash.0);
+            }
+        }
+        let mut buckets = self.buckets.clone();
+        for (bucket, digest) in buckets.iter_mut().zip(digests) {
+            if let Some(digest) = digest {
+                *bucket = Hash(digest.finalize().into());
+            }
+        }
+        let mut root = Sha256::new();
+        for bucket in &buckets {
+            root.update(bucket.0);
+        }
+        let hash = Hash(root.finalize().into());
+        Self { buckets, hash }
+    }
+
+    pub(crate) const fn hash(&self) -> Hash {
+        self.hash
+    }
+}
+
+/// The bucket of a key.
+pub(crate) fn bucket(key: &Key) -> u8 {
     let mut digest = Sha256::new();
     add_key(&mut digest, key);
     digest.finalize()[0]

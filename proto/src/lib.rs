@@ -7,9 +7,11 @@
 //! - [`reference`](mod@reference), [`select`]: rules that validation and data plane share: `${env:NAME}`
 //!   in texts, and which backends are behind a gateway;
 //! - [`hash`]: resource hash and root hash;
+//! - [`delta`](mod@delta): from one set to another, and the parts in which that is sent;
 //! - [`write`](mod@write): resources to files again;
 //! - [`duration`], [`json`]: the two types of ours behind `extern_path`.
 
+pub mod delta;
 mod descriptor;
 pub mod duration;
 pub mod hash;

@@ -15,7 +15,7 @@ mod set;
 mod tests;
 mod valid;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message;
 
@@ -56,11 +56,58 @@ pub fn normalize(mut resource: Resource) -> Resource {
 /// All problems, in the order of the resources.
 pub fn validate(resources: impl IntoIterator<Item = Resource>) -> Result<Valid, Vec<Problem>> {
     let resources: Vec<_> = resources.into_iter().map(normalize).collect();
-    let found = check(&resources, &HashSet::new());
+    checked(&resources.iter().collect::<Vec<_>>())?;
+    Ok(assemble(resources))
+}
+
+fn checked(resources: &[&Resource]) -> Result<(), Vec<Problem>> {
+    let found = check(resources, &HashSet::new());
     if found.is_empty() {
-        Ok(assemble(resources))
+        Ok(())
     } else {
         Err(found.into_iter().map(|found| found.problem).collect())
+    }
+}
+
+impl Valid {
+    /// This set with resources added or replaced and others removed, checked
+    /// whole. What is put wins over what is removed; what is neither is shared,
+    /// and not encoded or hashed again.
+    ///
+    /// # Errors
+    /// All problems of the resulting set, those of `put` last.
+    pub fn with(
+        &self,
+        put: impl IntoIterator<Item = Resource>,
+        remove: &BTreeSet<Key>,
+    ) -> Result<Self, Vec<Problem>> {
+        let put: Vec<_> = put.into_iter().map(normalize).collect();
+        let replaced: HashSet<_> = put.iter().filter_map(Key::of).collect();
+        let kept = self
+            .iter()
+            .filter(|(key, _)| !replaced.contains(key) && !remove.contains(key));
+        let result: Vec<_> = kept
+            .map(|(_, entry)| entry.resource())
+            .chain(&put)
+            .collect();
+        checked(&result)?;
+        let put = put
+            .into_iter()
+            .filter_map(|resource| Some((Key::of(&resource)?, resource)));
+        Ok(self.changed(put, remove))
+    }
+
+    /// As [`with`](Self::with), of resources as a data plane receives them: see
+    /// [`validate_encoded`].
+    ///
+    /// # Errors
+    /// All problems: of the encoding or, where that is sound, of the set.
+    pub fn with_encoded(
+        &self,
+        put: impl IntoIterator<Item = (Key, Vec<u8>)>,
+        remove: &BTreeSet<Key>,
+    ) -> Result<Self, Vec<Problem>> {
+        self.with(decode_all(put)?, remove)
     }
 }
 
@@ -73,6 +120,12 @@ pub fn validate(resources: impl IntoIterator<Item = Resource>) -> Result<Valid, 
 pub fn validate_encoded(
     items: impl IntoIterator<Item = (Key, Vec<u8>)>,
 ) -> Result<Valid, Vec<Problem>> {
+    validate(decode_all(items)?)
+}
+
+fn decode_all(
+    items: impl IntoIterator<Item = (Key, Vec<u8>)>,
+) -> Result<Vec<Resource>, Vec<Problem>> {
     let mut resources = Vec::new();
     let mut problems = Vec::new();
     for (key, bytes) in items {
@@ -86,7 +139,7 @@ pub fn validate_encoded(
         }
     }
     if problems.is_empty() {
-        validate(resources)
+        Ok(resources)
     } else {
         Err(problems)
     }
@@ -117,9 +170,9 @@ fn decode(key: &Key, bytes: &[u8]) -> Result<Resource, String> {
 
 /// Every problem of a set of normalised resources. `ghosts` are (project, name)
 /// of resources that exist but could not be read, not even their kind.
-pub(crate) fn check(resources: &[Resource], ghosts: &HashSet<(String, String)>) -> Vec<Found> {
+pub(crate) fn check(resources: &[&Resource], ghosts: &HashSet<(String, String)>) -> Vec<Found> {
     let mut found = Vec::new();
-    let keys: Vec<_> = resources.iter().map(Key::of).collect();
+    let keys: Vec<_> = resources.iter().map(|resource| Key::of(resource)).collect();
     let index = set::Index::new(resources, ghosts);
     let mut first_of: HashMap<&Key, usize> = HashMap::with_capacity(resources.len());
     for (number, resource) in resources.iter().enumerate() {
@@ -149,9 +202,8 @@ pub(crate) fn check(resources: &[Resource], ghosts: &HashSet<(String, String)>) 
 
 /// Makes the set of resources in which [`check`] has found nothing.
 pub(crate) fn assemble(resources: Vec<Resource>) -> Valid {
-    let entries: BTreeMap<_, _> = resources
+    let keyed = resources
         .into_iter()
-        .filter_map(|r| Some((Key::of(&r)?, Entry::new(r))))
-        .collect();
-    Valid::new(entries)
+        .filter_map(|resource| Some((Key::of(&resource)?, resource)));
+    Valid::new(keyed)
 }

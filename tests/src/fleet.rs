@@ -188,9 +188,9 @@ pub struct Split {
     dir: TempDir,
 }
 
-/// The tokens of a [`Split`]: any text will do.
-const ADMIN: &str = "admin-token-of-the-tests";
-const NODE: &str = "node-token-of-the-tests";
+/// The tokens of control planes that are processes of their own: any text will do.
+pub(crate) const ADMIN: &str = "admin-token-of-the-tests";
+pub(crate) const NODE: &str = "node-token-of-the-tests";
 
 impl Split {
     /// Starts both.
@@ -251,10 +251,12 @@ impl Split {
     }
 }
 
-async fn control_plane(dir: &Path, listen: &str) -> Result<(Process, String)> {
+/// Starts a control plane with its database in `dir`, and gives its URL.
+pub(crate) async fn control_plane(dir: &Path, listen: &str) -> Result<(Process, String)> {
     let mut command = program("mcp-controlplane", dir);
     command
-        .args(["--grpc-listen", listen, "--database"])
+        .args(["--grpc-listen", listen, "--rest-listen", "127.0.0.1:0"])
+        .arg("--database")
         .arg(dir.join("fleet.db"));
     command
         .env("MCP_FLEET_ADMIN_TOKEN", ADMIN)
@@ -266,7 +268,7 @@ async fn control_plane(dir: &Path, listen: &str) -> Result<(Process, String)> {
 }
 
 /// The URL of the address that a data plane logs after `key`.
-async fn logged(process: &Process, key: &str) -> Result<String> {
+pub(crate) async fn logged(process: &Process, key: &str) -> Result<String> {
     let address = |line: &str| {
         let (_, rest) = line.split_once(" listening ")?.1.split_once(key)?;
         Some(format!("http://{}", rest.split_whitespace().next()?))
@@ -275,7 +277,7 @@ async fn logged(process: &Process, key: &str) -> Result<String> {
 }
 
 /// One of our programs, with nothing of the user's own around it.
-fn program(name: &str, dir: &Path) -> Command {
+pub(crate) fn program(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(ours(name));
     for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
         command.env_remove(variable);

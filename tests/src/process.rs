@@ -101,6 +101,12 @@ impl Process {
         outcome.with_context(|| format!("{} did not print {what}:\n{}", self.name, self.printed()))
     }
 
+    /// Whether it has ended. A zombie has.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !runs(self.pid)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors
@@ -180,4 +186,54 @@ pub fn kill(number: u32) {
     if let Ok(pid) = pid(number) {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
+}
+
+/// Its children, and theirs.
+#[must_use]
+pub fn below(number: u32) -> Vec<u32> {
+    let mut found = vec![number];
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        let tasks = std::fs::read_dir(format!("/proc/{parent}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// What a process holds on to.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Resident memory in KiB.
+    pub memory: u64,
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What a process holds on to now.
+///
+/// # Errors
+/// It does not run.
+pub fn held(number: u32) -> Result<Held> {
+    let count = |what: &str| {
+        Ok::<_, anyhow::Error>(std::fs::read_dir(format!("/proc/{number}/{what}"))?.count())
+    };
+    let status = std::fs::read_to_string(format!("/proc/{number}/status"))?;
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let memory = memory.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    Ok(Held {
+        memory: memory.context("no VmRSS")?,
+        descriptors: count("fd")?,
+        threads: count("task")?,
+    })
 }

@@ -4,10 +4,13 @@
 mod e2e {
     mod auth;
     mod bytes;
+    mod churn;
     mod clients;
     mod config;
     mod conformance;
+    mod deploy;
     mod eras;
+    mod fleet;
     mod hostile;
     mod split;
     mod stdio;

@@ -10,7 +10,7 @@ use crate::{
     change, client,
     failure::Failure,
     kinds::{self, Selection},
-    sources, wait,
+    sources,
 };
 
 /// Flags of `delete`.
@@ -60,18 +60,13 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     };
     let done = client.delete(request).await?.into_inner();
     change::print(&done.changes, done.revision, write.dry_run)?;
-    if !write.wait || write.dry_run {
+    if write.dry_run {
         return Ok(());
     }
-    wait::until_served(
-        &mut client,
-        wait::Wanted {
-            revision: done.revision,
-            keys: &keys,
-            timeout: write.timeout,
-        },
-    )
-    .await
+    write
+        .wait
+        .until_served(&mut client, done.revision, &keys)
+        .await
 }
 
 fn keys_in(files: &[PathBuf]) -> Result<Vec<Key>, Failure> {

@@ -53,7 +53,7 @@ fn table(nodes: &[Node], wide: bool, now: u64) -> String {
     let row = |node: &Node| {
         let mut cells = vec![
             node.node_id.clone(),
-            state(node),
+            state_name(node),
             node.revision.to_string(),
             format!("{} ago", clock::age(node.last_seen_ms, now)),
             node.version.clone(),
@@ -75,14 +75,9 @@ fn table(nodes: &[Node], wide: bool, now: u64) -> String {
     output::table(&head, &nodes.iter().map(row).collect::<Vec<_>>())
 }
 
-fn state(node: &Node) -> String {
-    let name = match node.state() {
-        NodeState::Unspecified => "UNKNOWN",
-        NodeState::Synced => "SYNCED",
-        NodeState::Pending => "PENDING",
-        NodeState::Nacked => "NACKED",
-        NodeState::Offline => "OFFLINE",
-    };
+/// How a node stands, in the words of the list.
+pub(crate) fn state_name(node: &Node) -> String {
+    let name = state_word(node.state());
     if node.degraded.is_empty() {
         name.to_owned()
     } else {
@@ -90,8 +85,19 @@ fn state(node: &Node) -> String {
     }
 }
 
+/// The word for a state.
+pub(crate) const fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Unspecified => "UNKNOWN",
+        NodeState::Synced => "SYNCED",
+        NodeState::Pending => "PENDING",
+        NodeState::Nacked => "NACKED",
+        NodeState::Offline => "OFFLINE",
+    }
+}
+
 /// What is wrong with a node, a line each.
-fn troubles(node: &Node) -> Vec<String> {
+pub(crate) fn troubles(node: &Node) -> Vec<String> {
     let id = &node.node_id;
     let refused = node.errors.iter().map(|e| {
         format!(

@@ -15,12 +15,12 @@ use crate::{
 pub(crate) struct Flags {
     /// At most this many.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
+    pub(super) limit: u32,
     /// How to show them.
     #[arg(long, short, value_enum, default_value_t = Listing::Table)]
-    output: Listing,
+    pub(super) output: Listing,
     #[command(flatten)]
-    admin: AdminFlags,
+    pub(super) admin: AdminFlags,
 }
 
 /// Shows them.

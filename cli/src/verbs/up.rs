@@ -28,7 +28,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    change,
+    args, change,
     context::{self, Context},
     failure::Failure,
     mcp, output,
@@ -40,6 +40,9 @@ use crate::{
 const TAKE: Duration = Duration::from_secs(10);
 /// Longest time to look for a tool to suggest.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The name of the context that `up` writes.
+const CONTEXT: &str = "local";
 
 /// Flags of `up`.
 #[derive(Debug, Args)]
@@ -187,8 +190,10 @@ impl Up {
     async fn report_troubles(&mut self) {
         let wanted = wait::Wanted {
             revision: self.declared.revision,
-            keys: &self.declared.keys,
+            keys: Some(&self.declared.keys),
+            percent: 100,
             timeout: TAKE,
+            progress: false,
         };
         if let Err(failure) = wait::until_served(&mut self.control.client, wanted).await {
             output::note(&failure.to_string());
@@ -206,7 +211,10 @@ impl Up {
             admin_token: Some(self.control.token().to_owned()),
             gateway: endpoints.first().map(|e| e.url.clone()),
         };
-        context::save(places.context(), &context).map_err(|e| Failure::other(e.to_string()))
+        // The others stay.
+        let mut contexts = args::read_contexts(places.context())?;
+        contexts.put(CONTEXT, context);
+        context::save(places.context(), &contexts).map_err(|e| Failure::other(e.to_string()))
     }
 
     async fn shutdown(self) {

@@ -23,7 +23,7 @@ fn problem(kind: Kind, name: &str) -> fleet_proto::v1::Problem {
 }
 
 fn judged(nodes: Vec<Node>, keys: &[Key]) -> Verdict {
-    judge(&NodesResponse { nodes, revision: 7 }, 7, keys)
+    judge(&NodesResponse { nodes, revision: 7 }, 7, Some(keys))
 }
 
 #[test]
@@ -94,16 +94,22 @@ fn only_what_was_written_is_a_failure_of_the_write() {
 /// Waits a minute for revision 7 of nodes that stand like this, one after the
 /// other; then nothing more comes.
 async fn waited(script: Vec<Vec<Node>>) -> Result<(), Failure> {
+    waited_for(WANTED, script).await
+}
+
+async fn waited_for(wanted: Wanted<'_>, script: Vec<Vec<Node>>) -> Result<(), Failure> {
     let state = |nodes| Ok(NodesResponse { nodes, revision: 7 });
     let script = tokio_stream::iter(script.into_iter().map(state));
     let script = script.chain(tokio_stream::pending());
-    served(ready(Ok(script)), WANTED).await
+    served(ready(Ok(script)), wanted).await
 }
 
 const WANTED: Wanted<'_> = Wanted {
     revision: 7,
-    keys: &[],
+    keys: Some(&[]),
+    percent: 100,
     timeout: Duration::from_secs(60),
+    progress: false,
 };
 
 #[tokio::test(start_paused = true)]
@@ -182,4 +188,56 @@ async fn a_watch_that_ends_or_fails_is_not_a_verdict() {
     let cut = [last, Err(Status::unavailable("gone"))];
     let failed = served(ready(Ok(tokio_stream::iter(cut))), WANTED);
     assert_eq!(failed.await.unwrap_err().exit_code(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_the_nodes_may_be_enough() {
+    let mut refused = node("c", NodeState::Nacked, 6);
+    refused.nacked_revision = 7;
+    let nodes = vec![
+        node("a", NodeState::Synced, 7),
+        node("b", NodeState::Pending, 6),
+        refused.clone(),
+        node("off", NodeState::Offline, 6),
+    ];
+    let share = |percent| Wanted { percent, ..WANTED };
+    let started = tokio::time::Instant::now();
+    waited_for(share(33), vec![nodes.clone()]).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO, "and b is not waited for");
+    // 34 % of three are two: b must answer, and does not.
+    let failure = waited_for(share(34), vec![nodes.clone()]).await;
+    assert_eq!(failure.unwrap_err().exit_code(), 6);
+    let healed = vec![
+        node("a", NodeState::Synced, 7),
+        node("b", NodeState::Synced, 7),
+        refused,
+    ];
+    waited_for(share(34), vec![nodes, healed.clone()])
+        .await
+        .unwrap();
+    let failure = waited_for(share(67), vec![healed]).await;
+    assert_eq!(failure.unwrap_err().exit_code(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_named_resources_everything_that_is_missing_counts() {
+    let mut degraded = node("a", NodeState::Synced, 7);
+    degraded.degraded = vec![problem(Kind::Backend, "theirs")];
+    waited(vec![vec![degraded.clone()]]).await.unwrap();
+    let all = Wanted {
+        keys: None,
+        ..WANTED
+    };
+    let failure = waited_for(all, vec![vec![degraded]]).await.unwrap_err();
+    assert_eq!(failure.exit_code(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_is_not_there_yet_is_waited_for() {
+    let early = Wanted {
+        revision: 8,
+        ..WANTED
+    };
+    let failure = waited_for(early, vec![Vec::new()]).await.unwrap_err();
+    assert_eq!(failure.exit_code(), 5, "no node, but no revision either");
 }

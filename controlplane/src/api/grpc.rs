@@ -3,20 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet_proto::{
-    key::Key,
     v1::{self, config_service_server::ConfigService},
     validate::Problem,
 };
 use prost::Message;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status};
-
-use super::{Api, ApiError, auth::Caller, parse_keys};
-use crate::{
-    change::{self, ChangeError, Edit},
-    store::StoreError,
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
 };
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Api, ApiError, auth::Caller};
 
 /// Problems travel in a header field of the answer; clients take 16 KiB of
 /// header by default, and base64 adds a third. `Validate` gives all of them.
@@ -26,17 +24,11 @@ const LONGEST_STATUS: usize = 1024;
 /// Changes of nodes within this time make one answer of `WatchNodes`.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// `ConfigService` over an [`Api`].
-pub(crate) struct Grpc {
-    api: Arc<Api>,
-    shutdown: watch::Receiver<bool>,
-}
+/// How often a watch asks whether its token is still good.
+const RECHECK: Duration = Duration::from_secs(5);
 
-impl Grpc {
-    pub(crate) fn new(api: Arc<Api>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { api, shutdown }
-    }
-}
+/// `ConfigService` over an [`Api`].
+pub(crate) struct Grpc(pub(crate) Arc<Api>);
 
 #[tonic::async_trait]
 impl ConfigService for Grpc {
@@ -44,176 +36,188 @@ impl ConfigService for Grpc {
         &self,
         request: Request<v1::ValidateRequest>,
     ) -> Result<Response<v1::ValidateResponse>, Status> {
-        let problems = self.api.validate(request.into_inner().resources).await?;
-        let problems = problems.iter().map(Problem::to_wire).collect();
-        Ok(Response::new(v1::ValidateResponse { problems }))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.validate(&caller, request).await?))
     }
 
     async fn apply(
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
-        let author = author(&request);
-        let request = request.into_inner();
-        let request = change::Request {
-            edit: Edit {
-                put: request.resources,
-                remove: parse_keys(&request.remove)?,
-                must_exist: false,
-            },
-            dry_run: request.dry_run,
-            author,
-            message: request.message,
-            expect_revision: request.expect_revision,
-        };
-        let outcome = self.api.write(request).await?;
-        Ok(Response::new(v1::ApplyResponse {
-            revision: outcome.revision,
-            changed: outcome.changed,
-            changes: wire(&outcome.changes),
-            problems: Vec::new(),
-        }))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.apply(&caller, request).await?))
     }
 
     async fn get(
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        let (resource, revision) = self.api.get(request.get_ref().key.as_ref())?;
-        Ok(Response::new(v1::GetResponse {
-            resource: Some(resource),
-            revision,
-        }))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.get(&caller, &request)?))
     }
 
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
-        let request = request.into_inner();
-        let (resources, revision) = self.api.list(&request.kind, &request.project)?;
-        Ok(Response::new(v1::ListResponse {
-            resources,
-            revision,
-        }))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.list(&caller, &request)?))
     }
 
     async fn delete(
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let author = author(&request);
-        let request = request.into_inner();
-        let request = change::Request {
-            edit: Edit {
-                put: Vec::new(),
-                remove: parse_keys(&request.keys)?,
-                must_exist: true,
-            },
-            dry_run: request.dry_run,
-            author,
-            message: request.message,
-            expect_revision: request.expect_revision,
-        };
-        let outcome = self.api.write(request).await?;
-        let changes = wire(&outcome.changes);
-        Ok(Response::new(v1::DeleteResponse {
-            revision: outcome.revision,
-            changes,
-        }))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.delete(&caller, request).await?))
     }
 
     async fn revisions(
         &self,
         request: Request<v1::RevisionsRequest>,
     ) -> Result<Response<v1::RevisionsResponse>, Status> {
-        Ok(Response::new(
-            self.api.revisions(request.get_ref().limit).await?,
-        ))
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.revisions(&caller, request).await?))
+    }
+
+    async fn get_revision(
+        &self,
+        request: Request<v1::GetRevisionRequest>,
+    ) -> Result<Response<v1::GetRevisionResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.revision(&caller, request).await?))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.rollback(&caller, request).await?))
+    }
+
+    async fn audit(
+        &self,
+        request: Request<v1::AuditRequest>,
+    ) -> Result<Response<v1::AuditResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.audit(&caller, request).await?))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.create_token(&caller, request).await?))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.list_tokens(&caller, request).await?))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let (caller, request) = open(request)?;
+        Ok(Response::new(self.0.revoke_token(&caller, request).await?))
+    }
+
+    async fn who_am_i(
+        &self,
+        request: Request<v1::WhoAmIRequest>,
+    ) -> Result<Response<v1::WhoAmIResponse>, Status> {
+        let (caller, _) = open(request)?;
+        let token = Some(caller.token);
+        Ok(Response::new(v1::WhoAmIResponse { token }))
     }
 
     async fn nodes(
         &self,
-        _: Request<v1::NodesRequest>,
+        request: Request<v1::NodesRequest>,
     ) -> Result<Response<v1::NodesResponse>, Status> {
-        Ok(Response::new(self.api.nodes()))
+        let (caller, _) = open(request)?;
+        Ok(Response::new(self.0.nodes(&caller)))
     }
 
     type WatchNodesStream = ReceiverStream<Result<v1::NodesResponse, Status>>;
 
     async fn watch_nodes(
         &self,
-        _: Request<v1::NodesRequest>,
+        request: Request<v1::NodesRequest>,
     ) -> Result<Response<Self::WatchNodesStream>, Status> {
+        let (caller, _) = open(request)?;
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(watch(Arc::clone(&self.api), sender, self.shutdown.clone()));
+        tokio::spawn(send_nodes(Arc::clone(&self.0), caller, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
-/// Sends the nodes at every change. A slow client gets fewer, newer answers:
-/// there is no queue beyond one.
-async fn watch(
+/// Sends the nodes at every change, as long as the caller's token is good. A slow
+/// client gets fewer, newer answers: there is no queue beyond one.
+async fn send_nodes(
     api: Arc<Api>,
+    caller: Caller,
     sender: mpsc::Sender<Result<v1::NodesResponse, Status>>,
-    mut shutdown: watch::Receiver<bool>,
 ) {
     let mut nodes = api.nodes.subscribe();
     let mut revisions = api.changes.publisher().subscribe();
+    let mut shutdown = api.shutdown.clone();
+    let void = sleep(RECHECK);
+    tokio::pin!(void);
     loop {
         let Ok(permit) = sender.reserve().await else {
             return;
         };
         nodes.mark_unchanged();
         revisions.mark_unchanged();
-        permit.send(Ok(api.nodes()));
-        tokio::select! {
-            changed = nodes.changed() => if changed.is_err() { return },
-            changed = revisions.changed() => if changed.is_err() { return },
-            () = sender.closed() => return,
-            _ = shutdown.wait_for(|down| *down) => return,
+        permit.send(Ok(api.nodes(&caller)));
+        loop {
+            tokio::select! {
+                changed = nodes.changed() => if changed.is_err() { return } else { break },
+                changed = revisions.changed() => if changed.is_err() { return } else { break },
+                () = sender.closed() => return,
+                () = stopped(&mut shutdown) => return,
+                () = &mut void => {
+                    if let Err(refused) = api.tokens.admits_still(&caller).await {
+                        let _ = sender.send(Err(ApiError::from(refused).into())).await;
+                        return;
+                    }
+                    void.set(sleep(RECHECK));
+                }
+            }
         }
-        tokio::time::sleep(GATHER).await;
+        sleep(GATHER).await;
     }
 }
 
-fn author<T>(request: &Request<T>) -> String {
-    request
-        .extensions()
-        .get::<Caller>()
-        .map(|caller| caller.0.clone())
-        .unwrap_or_default()
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|down| *down).await;
 }
 
-fn wire(changes: &[(Key, v1::Action)]) -> Vec<v1::Change> {
-    let change = |(key, action): &(Key, v1::Action)| v1::Change {
-        key: Some(key.to_wire()),
-        action: (*action).into(),
-    };
-    changes.iter().map(change).collect()
+/// Who calls, and what for.
+fn open<T>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let caller = extensions
+        .remove::<Caller>()
+        .ok_or_else(|| Status::internal("a call has come past the guard"))?;
+    Ok((caller, message))
 }
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let code = match &error {
-            ApiError::Bad(_) => Code::InvalidArgument,
-            ApiError::NotFound(_) | ApiError::Change(ChangeError::Missing(_)) => Code::NotFound,
-            ApiError::Change(ChangeError::Conflict { .. }) => Code::Aborted,
-            ApiError::Change(ChangeError::Invalid(problems)) => {
-                let text = shortened(format!("nothing was changed: {error}"));
-                return Self::with_details(Code::InvalidArgument, text, details(problems).into());
+        let text = shortened(error.to_string());
+        match &error {
+            ApiError::Invalid(problems) => {
+                Self::with_details(error.code(), text, details(problems).into())
             }
-            ApiError::Change(ChangeError::Interrupted(_)) => Code::Internal,
-            ApiError::Change(ChangeError::Store(failure)) | ApiError::Store(failure) => {
-                tracing::error!(%error, "a request failed in the store");
-                match failure {
-                    failure if failure.is_passing() => Code::Unavailable,
-                    StoreError::OtherVersion { .. } => Code::FailedPrecondition,
-                    _ => Code::Internal,
-                }
-            }
-        };
-        Self::new(code, shortened(error.to_string()))
+            _ => Self::new(error.code(), text),
+        }
     }
 }
 
@@ -260,7 +264,7 @@ mod tests {
             message: "wrong".repeat(20),
         };
         let problems: Vec<_> = (0..1000).map(problem).collect();
-        let status = Status::from(ApiError::Change(ChangeError::Invalid(problems)));
+        let status = Status::from(ApiError::Invalid(problems));
         assert!(status.details().len() < DETAILS + 200 && status.message().len() < 1100);
         let shown = v1::ApplyResponse::decode(status.details())
             .unwrap()

@@ -85,12 +85,8 @@ pub(super) fn plan(base: &Valid, edit: Edit) -> Result<Plan, ChangeError> {
     }
     let mut keys: Vec<Key> = put.iter().filter_map(Key::of).collect();
     let contradictory = contradictions(&keys, &remove);
-    keys.extend(remove);
-    let touched: HashSet<&Key> = keys.iter().collect();
     // What is stored comes first: where the two clash, the new one is named.
-    let kept = base.iter().filter(|(key, _)| !touched.contains(key));
-    let result = kept.map(|(_, entry)| entry.resource().clone()).chain(put);
-    let valid = match validate(result) {
+    let valid = match base.with(put, &remove.iter().cloned().collect()) {
         Ok(valid) if contradictory.is_empty() => valid,
         Ok(_) => return Err(ChangeError::Invalid(contradictory)),
         Err(mut problems) => {
@@ -98,6 +94,7 @@ pub(super) fn plan(base: &Valid, edit: Edit) -> Result<Plan, ChangeError> {
             return Err(ChangeError::Invalid(problems));
         }
     };
+    keys.extend(remove);
 
     let mut changes = Vec::with_capacity(keys.len());
     let mut rows = Vec::new();

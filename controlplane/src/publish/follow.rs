@@ -14,7 +14,6 @@ use tokio::{
 
 use super::{Publisher, Snapshot};
 use crate::{
-    api::auth::Tokens,
     change::load,
     store::{
         Store, StoreError,
@@ -33,7 +32,6 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Follow {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Arc<Publisher>,
-    pub(crate) tokens: Arc<Tokens>,
     pub(crate) nodes: Arc<Registry>,
     progress: Progress,
 }
@@ -56,13 +54,11 @@ impl Follow {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         publisher: Arc<Publisher>,
-        tokens: Arc<Tokens>,
         nodes: Arc<Registry>,
     ) -> Self {
         Self {
             store,
             publisher,
-            tokens,
             nodes,
             progress: Progress::default(),
         }
@@ -106,7 +102,6 @@ impl Follow {
         let live = shared.beat().await?;
         let live = self.live(live);
         let published = self.configuration(shared).await?;
-        self.tokens.reload().await?;
         let (number, seen) = shared.nodes_since(self.progress.nodes).await?;
         if published || !seen.is_empty() {
             let mut verdicts = self.nodes.verdicts();

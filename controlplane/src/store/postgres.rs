@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet_proto::hash;
+use fleet_proto::{hash, key::Key, v1::Action};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -24,11 +24,14 @@ use tokio::{
 };
 
 use super::{
-    Head, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    ApiTokenRow, AuditRow, Head, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow,
+    Write,
     shared::{GONE, NodeChange, Saved, SeenNode, Shared},
 };
 use crate::{api::auth::Role, settings};
 
+mod audit;
+mod history;
 mod listen;
 mod rows;
 mod session;
@@ -191,6 +194,47 @@ impl Store for Postgres {
                 .map(|row| rows::revision(row, self.name()))
                 .collect()
         })
+    }
+
+    fn revision(&self, number: u64) -> BoxFuture<'_, Result<Option<RevisionRow>, StoreError>> {
+        Box::pin(history::revision(self, number))
+    }
+
+    fn revisions_of(
+        &self,
+        projects: Vec<String>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>> {
+        Box::pin(history::revisions_of(self, projects, limit))
+    }
+
+    fn changes_of(&self, revision: u64) -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>> {
+        Box::pin(history::changes_of(self, revision))
+    }
+
+    fn audit(&self, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(audit::list(self, before, limit))
+    }
+
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiTokenRow>, StoreError>> {
+        Box::pin(audit::tokens(self))
+    }
+
+    fn put_api_token(
+        &self,
+        token: ApiTokenRow,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(audit::put_token(self, token, audit))
+    }
+
+    fn revoke_api_token(
+        &self,
+        id: String,
+        at_ms: u64,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(audit::revoke_token(self, id, at_ms, audit))
     }
 
     fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRow>, StoreError>> {

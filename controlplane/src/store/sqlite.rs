@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use fleet_proto::hash::{self, Hash};
+use fleet_proto::{
+    hash::{self, Hash},
+    key::Key,
+    v1::Action,
+};
 use futures_util::future::BoxFuture;
 use sqlx::{
     Row, SqlitePool,
@@ -20,10 +24,14 @@ use sqlx::{
     },
 };
 
-use super::shared::{NodeChange, Saved, Shared};
-use super::{NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write};
+use super::{
+    ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    shared::{NodeChange, Saved, Shared},
+};
 use crate::api::auth::Role;
 
+mod audit;
+mod history;
 mod rows;
 mod write;
 
@@ -143,6 +151,53 @@ impl Store for Sqlite {
             rows.iter()
                 .map(|row| rows::revision(row, &self.name))
                 .collect()
+        })
+    }
+
+    fn revision(&self, number: u64) -> BoxFuture<'_, Result<Option<RevisionRow>, StoreError>> {
+        Box::pin(history::revision(self, number))
+    }
+
+    fn revisions_of(
+        &self,
+        projects: Vec<String>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>> {
+        Box::pin(history::revisions_of(self, projects, limit))
+    }
+
+    fn changes_of(&self, revision: u64) -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>> {
+        Box::pin(history::changes_of(self, revision))
+    }
+
+    fn audit(&self, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(audit::list(self, before, limit))
+    }
+
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiTokenRow>, StoreError>> {
+        Box::pin(audit::tokens(self))
+    }
+
+    fn put_api_token(
+        &self,
+        token: ApiTokenRow,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let done = audit::put_token(&self.writer, token, audit).await;
+            done.map_err(self.name.failed())
+        })
+    }
+
+    fn revoke_api_token(
+        &self,
+        id: String,
+        at_ms: u64,
+        audit: AuditRow,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let done = audit::revoke_token(&self.writer, id, at_ms, audit).await;
+            done.map_err(self.name.failed())
         })
     }
 

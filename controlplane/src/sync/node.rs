@@ -209,7 +209,6 @@ impl Node {
             row.nacked_revision = 0;
             row.nacked_root = None;
             row.errors.clear();
-            row.degraded.clear();
             row.apply_us = 0;
         }
         row.boot_id.clone_from(&hello.boot_id);
@@ -219,6 +218,7 @@ impl Node {
         let ours = hello.lineage == lineage;
         row.revision = if ours { hello.revision } else { 0 };
         row.root_hash = Hash::from_wire(&hello.root_hash).filter(|_| ours);
+        row.degraded = bounded(hello.degraded.clone());
         row.last_seen_ms = now_ms();
         self.dirty = true;
     }

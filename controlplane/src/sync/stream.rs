@@ -1,18 +1,17 @@
 //! One stream to one node.
 //!
 //! At most one set is in flight. While it is, newer revisions are not queued:
-//! the answer to it makes the stream look at what is newest then.
+//! the answer to it makes the stream look at what is newest then, and sends what
+//! differs from what the node has acked.
 
 use std::{sync::Arc, time::Duration};
 
 use fleet_proto::{
+    hash::Hash,
     v1::{
-        Ack, Begin, Chunk, Commit, ControlMessage, EncodedResource, Heartbeat, Nack, NodeMessage,
-        SyncMode, Target, control_message, node_message,
+        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, Target, control_message, node_message,
     },
-    validate::Valid,
 };
-use prost::Message;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
@@ -27,8 +26,6 @@ use super::{
 };
 use crate::publish::{Published, Publisher, Snapshot};
 
-/// Resources of one chunk, in bytes.
-const CHUNK: usize = 256 * 1024;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A node that has answered no heartbeat for so long is gone.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -72,14 +69,18 @@ pub(super) async fn serve(
         boot = hello.boot_id,
         version = hello.version,
         revision = hello.revision,
+        from_disk = hello.from_disk,
         "data plane connected"
     );
+    let served = Hash::from_wire(&hello.root_hash).filter(|_| hello.deltas && !hello.want_snapshot);
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick of an interval is immediate.
     heartbeat.reset();
     let stream = Stream {
         serves: Serves::of(&hello, &lineage),
+        base: served.and_then(|root| publisher.known(root)),
+        deltas: hello.deltas,
         inbound,
         outbound: outbound.clone(),
         publisher,
@@ -120,6 +121,10 @@ struct Stream<I> {
     heartbeat: Interval,
     heard: Instant,
     serves: Serves,
+    /// What the node serves, where a delta to it can be made and applied.
+    base: Option<Arc<Snapshot>>,
+    /// The node can apply deltas.
+    deltas: bool,
     nonce: u64,
     in_flight: Option<InFlight>,
 }
@@ -161,32 +166,35 @@ impl<I: Inbound> Stream<I> {
             .cloned()
     }
 
-    /// Sends a whole set.
+    /// Sends a set, as the node can best use it.
     async fn push(&mut self, snapshot: Arc<Snapshot>) -> Result<(), End> {
         self.nonce += 1;
         let nonce = self.nonce;
-        let root_hash = snapshot.root_hash().0.to_vec();
+        let delta = self.publisher.delta(self.base.as_deref(), &snapshot);
+        let (put, removed) = delta.counts();
+        tracing::debug!(
+            node = self.session.node_id(),
+            revision = snapshot.revision,
+            snapshot = delta.is_snapshot(),
+            put,
+            removed,
+            "sending a set"
+        );
         let target = Target {
             lineage: snapshot.lineage.to_string(),
             revision: snapshot.revision,
-            root_hash: root_hash.clone(),
+            root_hash: snapshot.root_hash().0.to_vec(),
         };
-        self.in_flight = Some(InFlight {
-            nonce,
-            snapshot: Arc::clone(&snapshot),
-        });
-        let mode = SyncMode::Snapshot.into();
-        self.send(control_message::Message::Begin(Begin {
-            nonce,
-            mode,
-            target: Some(target),
-        }))
-        .await?;
-        for chunk in chunks(&snapshot.resources) {
+        self.in_flight = Some(InFlight { nonce, snapshot });
+        let begin = delta.begin(nonce, target);
+        self.send(control_message::Message::Begin(begin)).await?;
+        let mut sent = 0;
+        for chunk in delta.chunks(nonce) {
             self.send(control_message::Message::Chunk(chunk)).await?;
+            sent += 1;
         }
-        self.send(control_message::Message::Commit(Commit { root_hash }))
-            .await
+        let commit = delta.commit(nonce, sent);
+        self.send(control_message::Message::Commit(commit)).await
     }
 
     /// Sends a message, reading what comes in meanwhile.
@@ -282,6 +290,7 @@ impl<I: Inbound> Stream<I> {
             revision: snapshot.revision,
             root_hash,
         };
+        self.base = self.deltas.then(|| Arc::clone(&snapshot));
         // Publish first: who sees the node synced also finds the revision acked.
         self.publisher.acked(&snapshot);
         self.session.acked(&snapshot, ack.apply_us, ack.degraded);
@@ -309,26 +318,4 @@ impl<I: Inbound> Stream<I> {
         self.session.nacked(&snapshot, nack.errors);
         self.publisher.refused(snapshot.revision);
     }
-}
-
-/// A set in chunks of at most [`CHUNK`] bytes; a larger resource has its own.
-fn chunks(resources: &Valid) -> impl Iterator<Item = Chunk> {
-    let mut rest = resources.iter().peekable();
-    std::iter::from_fn(move || {
-        let mut chunk = Chunk::default();
-        let mut size = 0;
-        while let Some((key, entry)) = rest.peek() {
-            let resource = EncodedResource {
-                key: Some(key.to_wire()),
-                body: entry.body().to_vec(),
-            };
-            size += resource.encoded_len() + 8;
-            if size > CHUNK && !chunk.resources.is_empty() {
-                break;
-            }
-            chunk.resources.push(resource);
-            rest.next();
-        }
-        (!chunk.resources.is_empty()).then_some(chunk)
-    })
 }

@@ -59,26 +59,24 @@ impl<S> Layer<S> for TimeoutLayer {
 }
 
 impl Limits {
-    /// The sooner of the two ends, and which it is.
-    fn next(&self, last: Instant) -> (Instant, CallError) {
-        let silence = Instant::now() + self.silence;
+    /// When the wait for the next message ends, given the end of the whole call.
+    fn next(&self, last: Instant) -> Instant {
+        last.min(Instant::now() + self.silence)
+    }
+
+    /// What to say when it has ended.
+    fn error(&self, until: Instant, last: Instant) -> CallError {
         let backend = self.backend.clone();
-        if silence <= last {
-            (
-                silence,
-                CallError::Timeout {
-                    backend,
-                    after: self.silence,
-                },
-            )
+        if until < last {
+            CallError::Timeout {
+                backend,
+                after: self.silence,
+            }
         } else {
-            (
-                last,
-                CallError::Deadline {
-                    backend,
-                    after: self.total,
-                },
-            )
+            CallError::Deadline {
+                backend,
+                after: self.total,
+            }
         }
     }
 }
@@ -103,9 +101,9 @@ where
         let answer = self.inner.call(call);
         Box::pin(async move {
             let last = Instant::now() + limits.total;
-            let (until, error) = limits.next(last);
+            let until = limits.next(last);
             match timeout_at(until, answer).await {
-                Err(_) => Err(error),
+                Err(_) => Err(limits.error(until, last)),
                 Ok(Ok(Reply::Stream(messages))) if !unbounded => {
                     Ok(Reply::Stream(bounded(messages, limits, last)))
                 }
@@ -120,11 +118,14 @@ fn bounded(messages: Messages, limits: Arc<Limits>, last: Instant) -> Messages {
         let limits = limits.clone();
         async move {
             let mut messages = messages?;
-            let (until, error) = limits.next(last);
+            let until = limits.next(last);
             match timeout_at(until, messages.next()).await {
                 Ok(message) => Some((message?, Some(messages))),
-                Err(_) => Some((Err(error), None)),
+                Err(_) => Some((Err(limits.error(until, last)), None)),
             }
         }
     }))
 }
+
+#[cfg(test)]
+mod tests;

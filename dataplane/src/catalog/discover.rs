@@ -3,6 +3,7 @@
 //! ends with its backend.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -12,12 +13,12 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{About, Item, Lists, params};
+use super::{About, Item, Lists, entries, params};
 use crate::{
     auth::Auth,
     backend::Backend,
     call::{Call, Method, ProtocolVersion, Reply, WorkerId},
-    envelope::{self, Span},
+    envelope,
     error::CallError,
     node::Node,
     upstream::message::{CLIENT_INFO, modern_meta},
@@ -25,8 +26,8 @@ use crate::{
 
 /// Pages of one list that are followed.
 const PAGES: usize = 1_000;
-/// Entries of one list that are kept.
-const ENTRIES: usize = 100_000;
+/// Bytes after which no further page of a list is asked for.
+const BYTES: usize = 64 << 20;
 /// Longest time for all lists of a backend.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts at a backend that fails.
@@ -66,7 +67,7 @@ async fn run(node: Weak<Node>, backend: Weak<Backend>) {
 }
 
 /// Asks once. Returns whether the backend has told.
-async fn renew(backend: &Backend, worker: WorkerId) -> bool {
+async fn renew(backend: &Arc<Backend>, worker: WorkerId) -> bool {
     let answer = tokio::time::timeout(PATIENCE.min(backend.timeout), ask(backend, worker)).await;
     let error = match answer {
         Ok(Ok((about, lists))) => {
@@ -78,7 +79,7 @@ async fn renew(backend: &Backend, worker: WorkerId) -> bool {
             backend.catalog.told(about, lists);
             return true;
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => error.for_operator(),
         Err(_) => format!(
             "backend {} did not list what it offers in time",
             backend.name()
@@ -107,7 +108,7 @@ struct Offers<'a> {
     resources: Option<&'a RawValue>,
 }
 
-async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), CallError> {
+async fn ask(backend: &Arc<Backend>, worker: WorkerId) -> Result<(About, Lists), CallError> {
     let greeting = backend.upstream.greet(worker).await?;
     let greeted: Greeted<'_> = serde_json::from_slice(&greeting.result)
         .map_err(|e| bad(backend, format!("its greeting cannot be read: {e}")))?;
@@ -124,18 +125,11 @@ async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), Call
         lists.params = mirrored(&lists.tools);
     }
     if offers.prompts.is_some() {
-        lists.prompts = list(backend, worker, &PROMPTS).await?.noted_in(&mut lists);
+        lists.prompts = perhaps(backend, worker, &PROMPTS, &mut lists).await?;
     }
     if offers.resources.is_some() {
-        lists.resources = list(backend, worker, &RESOURCES)
-            .await?
-            .noted_in(&mut lists);
-        // Servers that offer resources need not know templates.
-        lists.templates = match list(backend, worker, &TEMPLATES).await {
-            Ok(listed) => listed.noted_in(&mut lists),
-            Err(CallError::Refused { .. }) => Vec::new(),
-            Err(other) => return Err(other),
-        };
+        lists.resources = perhaps(backend, worker, &RESOURCES, &mut lists).await?;
+        lists.templates = perhaps(backend, worker, &TEMPLATES, &mut lists).await?;
     }
     let about = About {
         era: Some(greeting.era),
@@ -145,13 +139,31 @@ async fn ask(backend: &Backend, worker: WorkerId) -> Result<(About, Lists), Call
     Ok((about, lists))
 }
 
+/// A list that the backend may refuse: those that offer resources need not know
+/// templates, and one with broken prompts still has its tools.
+async fn perhaps(
+    backend: &Arc<Backend>,
+    worker: WorkerId,
+    kind: &Kind,
+    lists: &mut Lists,
+) -> Result<Vec<Item>, CallError> {
+    match list(backend, worker, kind).await {
+        Ok(listed) => Ok(listed.noted_in(lists)),
+        Err(error @ CallError::Refused { .. }) => {
+            tracing::debug!(%error, "taken for an empty list");
+            Ok(Vec::new())
+        }
+        Err(other) => Err(other),
+    }
+}
+
 /// One of the lists.
-struct Kind {
-    method: &'static str,
+pub(super) struct Kind {
+    pub(super) method: &'static str,
     /// Member of the result.
-    member: &'static str,
+    pub(super) member: &'static str,
     /// Member that identifies an entry.
-    id: &'static str,
+    pub(super) id: &'static str,
 }
 
 const TOOLS: Kind = Kind {
@@ -199,40 +211,53 @@ struct Page<'a> {
     #[serde(rename = "nextCursor")]
     next: Option<String>,
     #[serde(rename = "ttlMs")]
-    ttl_ms: Option<u64>,
+    ttl_ms: Option<f64>,
     #[serde(rename = "cacheScope", borrow)]
     scope: Option<std::borrow::Cow<'a, str>>,
 }
 
 /// Follows a list to its last page.
-async fn list(backend: &Backend, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
+async fn list(backend: &Arc<Backend>, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
     let mut listed = Listed {
         items: Vec::new(),
         ttl: None,
         public: true,
     };
     let mut cursor: Option<String> = None;
+    let mut seen = HashSet::new();
+    let (mut read, mut known) = (0, HashSet::new());
     for _ in 0..PAGES {
         let result = fetch(backend, worker, kind.method, cursor.as_deref()).await?;
         let page: Page<'_> = serde_json::from_slice(&result)
             .map_err(|e| bad(backend, format!("its {} cannot be read: {e}", kind.method)))?;
         listed.public &= page.scope.as_deref() == Some("public");
-        if let Some(ttl) = page.ttl_ms.map(Duration::from_millis) {
+        // A hint below zero is taken for zero (2026-07-28, Caching).
+        if let Some(ttl) = page
+            .ttl_ms
+            .map(|ms| Duration::from_millis(ms.max(0.0) as u64))
+        {
             listed.ttl = Some(listed.ttl.map_or(ttl, |least| least.min(ttl)));
         }
-        entries(backend, kind, &result, &mut listed.items)?;
+        entries::read(backend, kind, &result, &mut known, &mut listed.items)?;
+        read += result.len();
+        let Some(next) = page.next else { break };
         // A cursor that comes again would lead in a circle.
-        if page.next.is_none() || page.next == cursor || listed.items.len() >= ENTRIES {
+        if listed.items.len() >= entries::ENTRIES || read >= BYTES || !seen.insert(next.clone()) {
+            tracing::warn!(
+                backend = backend.name(),
+                list = kind.method,
+                "the list is too long, or its cursors lead in a circle: the rest is left out"
+            );
             break;
         }
-        cursor = page.next;
+        cursor = Some(next);
     }
     Ok(listed)
 }
 
 /// One page: the result object.
 async fn fetch(
-    backend: &Backend,
+    backend: &Arc<Backend>,
     worker: WorkerId,
     method: &str,
     cursor: Option<&str>,
@@ -259,9 +284,8 @@ async fn fetch(
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
-        table: Arc::default(),
     };
-    let answer = match backend.call(call).await? {
+    let answer = match backend.clone().call(call).await? {
         Reply::Whole(answer) => answer.body,
         Reply::Stream(mut messages) => {
             let mut last = Bytes::new();
@@ -286,66 +310,6 @@ async fn fetch(
     }
 }
 
-/// The entries of a page. One without a name, or with two, is left out; the others stay.
-fn entries(
-    backend: &Backend,
-    kind: &Kind,
-    result: &Bytes,
-    items: &mut Vec<Item>,
-) -> Result<(), CallError> {
-    let broken =
-        |e: envelope::ScanError| bad(backend, format!("its {} cannot be read: {e}", kind.method));
-    let mut array = None;
-    for member in envelope::members(result, all(result)) {
-        let (key, value) = member.map_err(broken)?;
-        if key == kind.member {
-            array = Some(value);
-        }
-    }
-    let array = array.ok_or_else(|| {
-        bad(
-            backend,
-            format!("its {} has no {}", kind.method, kind.member),
-        )
-    })?;
-    for element in envelope::elements(result, array) {
-        let json = result.slice(element.map_err(broken)?.range());
-        match item(kind, &json) {
-            Some(item) => items.push(item),
-            None => {
-                tracing::warn!(
-                    backend = backend.name(),
-                    list = kind.method,
-                    "left out an entry without a name"
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-fn item(kind: &Kind, json: &Bytes) -> Option<Item> {
-    let (mut id, mut name) = (None, None);
-    for member in envelope::members(json, all(json)) {
-        let (key, value) = member.ok()?;
-        if key == kind.id {
-            if id.is_some() {
-                return None;
-            }
-            id = Some(envelope::string_value(json, value)?.into_owned());
-        }
-        if key == "name" {
-            envelope::string_value(json, value)?;
-            name = Some(value);
-        }
-    }
-    Some(Item {
-        id: id?,
-        json: json.clone(),
-        name: name?,
-    })
-}
-
 fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
     // Most schemas have none: the text tells faster than a parse.
     let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
@@ -360,14 +324,7 @@ fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::Par
         .collect()
 }
 
-fn all(text: &Bytes) -> Span {
-    Span {
-        start: 0,
-        end: text.len() as u32,
-    }
-}
-
-fn bad(backend: &Backend, reason: String) -> CallError {
+pub(super) fn bad(backend: &Backend, reason: String) -> CallError {
     CallError::BadAnswer {
         backend: backend.name().to_owned(),
         reason,

@@ -35,6 +35,8 @@ pub struct Index {
     pub uris: HashMap<String, Owner>,
     /// Templates: what stands before their first variable, the template, its owner.
     pub uri_templates: Vec<(String, String, Owner)>,
+    /// Who wins a URI that several may own.
+    resource_owner: Option<usize>,
     /// Whether each backend has told at least once.
     pub complete: bool,
     /// Least `ttlMs` of the parts.
@@ -118,6 +120,7 @@ impl Index {
                 .into_iter()
                 .map(|(t, owner)| (literal_prefix(&t), t, owner))
                 .collect(),
+            resource_owner: gateway.resource_owner,
             complete: parts.iter().all(|p| p.told.is_some()),
             ttl: hints.ttl,
             public: hints.public,
@@ -140,18 +143,40 @@ impl Index {
         })
     }
 
-    /// Whose this URI is: listed ones first, then the template with the longest
-    /// literal prefix.
+    /// Whose this URI is: listed ones first, then the very template, then the
+    /// template with the longest literal prefix. Where backends share that
+    /// prefix, none of them owns the URI unless it is the gateway's `resource_owner`.
     #[must_use]
     pub fn owner(&self, uri: &str) -> Option<Owner> {
-        self.uris.get(uri).copied().or_else(|| {
-            let fitting = self.uri_templates.iter().filter(|(prefix, template, _)| {
-                template == uri || (!prefix.is_empty() && uri.starts_with(prefix.as_str()))
-            });
-            fitting
-                .max_by_key(|(prefix, ..)| prefix.len())
-                .map(|(.., owner)| *owner)
-        })
+        let listed = self.uris.get(uri).copied();
+        listed
+            .or_else(|| {
+                let mut templates = self.uri_templates.iter();
+                templates
+                    .find(|(_, template, _)| template == uri)
+                    .map(|(.., owner)| *owner)
+            })
+            .or_else(|| self.owner_by_prefix(uri))
+    }
+
+    fn owner_by_prefix(&self, uri: &str) -> Option<Owner> {
+        let fitting = || {
+            self.uri_templates
+                .iter()
+                .filter(|(prefix, ..)| !prefix.is_empty() && uri.starts_with(prefix.as_str()))
+        };
+        let longest = fitting().map(|(prefix, ..)| prefix.len()).max()?;
+        let mut owners = fitting()
+            .filter(|(prefix, ..)| prefix.len() == longest)
+            .map(|(.., owner)| *owner);
+        let first = owners.next()?;
+        let chosen = self.resource_owner.map(Owner::One);
+        Some(owners.fold(first, |so_far, owner| match owner {
+            _ if so_far == owner => so_far,
+            _ if chosen == Some(so_far) => so_far,
+            _ if chosen == Some(owner) => owner,
+            _ => Owner::Clash,
+        }))
     }
 }
 
@@ -235,7 +260,10 @@ impl<'a> Names<'a> {
         let mut names = HashMap::new();
         for (backend, part) in parts.iter().enumerate() {
             for item in of(part) {
-                let bare = claims.get(item.id.as_str()) == Some(&1);
+                // A backend that is alone gets every name as the client writes it.
+                let bare = parts.len() == 1
+                    || claims.get(item.id.as_str()) == Some(&1) && !self.looks_prefixed(&item.id);
+                let bare = bare && self.gateway.naming == Naming::Bare;
                 let exposed = if bare {
                     item.id.clone()
                 } else {
@@ -247,7 +275,7 @@ impl<'a> Names<'a> {
                             gateway = self.gateway.id,
                             name = item.id,
                             exposed,
-                            "several backends offer this name: each gets its prefix"
+                            "several tools have this name, or it begins like a prefix: it gets its own prefix"
                         );
                     }
                     let literal = Bytes::from(envelope::quote(&item.id));
@@ -257,6 +285,18 @@ impl<'a> Names<'a> {
             }
         }
         (Listing::new(member, &out, hints), names)
+    }
+
+    /// Whether a bare name could be the prefixed one of a backend: a name like
+    /// that would take the calls for the other backend's tool.
+    fn looks_prefixed(&self, name: &str) -> bool {
+        let separator = self.gateway.naming.separator();
+        name.match_indices(separator).any(|(at, _)| {
+            let backends = &self.gateway.backends;
+            backends
+                .binary_search_by(|b| b.name().cmp(&name[..at]))
+                .is_ok()
+        })
     }
 
     fn prefixed(&self, backend: usize, name: &str) -> String {
@@ -338,3 +378,6 @@ fn owned(
 fn literal_prefix(template: &str) -> String {
     template.split('{').next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

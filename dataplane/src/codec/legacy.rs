@@ -80,8 +80,10 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
         .id
         .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
     let call = call(&inbound, session, inbound.body.clone(), message);
-    match stack::answer(&inbound.node, &inbound.gateway, call).await {
-        Ok(Reply::Whole(answer)) if prefers_events(&inbound.headers) => {
+    let events = prefers_events(&inbound.headers);
+    let Inbound { node, gateway, .. } = inbound;
+    match stack::answer(&node, gateway, call).await {
+        Ok(Reply::Whole(answer)) if events => {
             events_response(Box::pin(stream::iter([answer.body])))
         }
         reply => respond(reply, id, Era::Legacy),
@@ -143,7 +145,7 @@ async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Optio
         .map_or_else(Bytes::new, |span| body.slice(span.range()));
     let call = call(inbound, session, body, message);
     Some(
-        match stack::answer(&inbound.node, &inbound.gateway, call).await {
+        match stack::answer(&inbound.node, inbound.gateway.clone(), call).await {
             Ok(Reply::Whole(answer)) => answer.body,
             Ok(Reply::Stream(mut messages)) => {
                 let mut last = Bytes::new();
@@ -170,7 +172,6 @@ fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message)
         param_headers: Vec::new(),
         principal: inbound.principal.clone(),
         session: Some(session),
-        table: inbound.table.clone(),
     }
 }
 

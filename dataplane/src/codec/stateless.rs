@@ -42,7 +42,8 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
         Ok(()) => call(&inbound, message),
         Err(error) => return refuse(&error, Some(&id)),
     };
-    let reply = stack::answer(&inbound.node, &inbound.gateway, call).await;
+    let Inbound { node, gateway, .. } = inbound;
+    let reply = stack::answer(&node, gateway, call).await;
     respond(reply, id, Era::Modern)
 }
 
@@ -65,7 +66,6 @@ fn call(inbound: &Inbound, message: Message) -> Call {
         param_headers,
         principal: inbound.principal.clone(),
         session: None,
-        table: inbound.table.clone(),
     }
 }
 

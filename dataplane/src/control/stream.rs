@@ -1,35 +1,31 @@
 //! The node's end of `FleetSync`: hello, sets, ack or nack; and again, with
-//! jitter, when the stream breaks.
+//! jitter and at another address, when the stream breaks.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use fleet_proto::{
-    hash::Hash,
-    key::Key,
+    delta::{Broken, Incoming, Refusal},
     v1::{
-        Ack, Begin, Chunk, Commit, ControlMessage, Heartbeat, Hello, Nack, NodeMessage, SyncMode,
+        Ack, Commit, ControlMessage, Heartbeat, Hello, Nack, NodeMessage,
         control_message::Message as Down, fleet_sync_client::FleetSyncClient,
         node_message::Message as Up,
     },
-    validate::{Problem, validate_encoded},
+    validate::Problem,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::Endpoint,
 };
 
-use super::apply::apply;
-use crate::{node::Node, sealed, table::compile::Version};
+use super::{Held, apply::apply, reconnect::Reconnect};
+use crate::{node::Node, table::compile::Version};
 
-/// Waits between attempts: full jitter up to a bound that doubles.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// A control plane silent for longer than this is gone: it sends heartbeats.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Longest message: a chunk of 256 KiB, unless a single resource is larger.
@@ -37,49 +33,190 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// Answers under way; there is one nonce in flight.
 const QUEUE: usize = 8;
 
-/// Keeps a stream to the control plane.
-pub(super) async fn follow(node: Arc<Node>, url: &str, token: &str) {
-    let boot_id = uuid::Uuid::new_v4().to_string();
-    let mut bound = BACKOFF.0;
-    loop {
-        let started = Instant::now();
-        let ended = Box::pin(stream(&node, url, token, &boot_id)).await;
-        if started.elapsed() > BACKOFF.1 {
-            bound = BACKOFF.0;
-        }
-        let pause = match ended {
-            Ok(Some(asked)) => asked + jitter(bound),
-            Ok(None) => jitter(bound),
+/// Keeps a stream to one of the control planes. What is applied goes to `applied`.
+pub(super) async fn follow(
+    node: Arc<Node>,
+    urls: Vec<String>,
+    token: String,
+    held: Option<Held>,
+    applied: watch::Sender<Option<Held>>,
+) {
+    let mut follower = Follower {
+        node,
+        token,
+        boot_id: uuid::Uuid::new_v4().to_string(),
+        held,
+        applied,
+        want_snapshot: false,
+        opened: None,
+    };
+    let mut tries = Reconnect::new(urls);
+    while let Some(url) = tries.next() {
+        let ended = Box::pin(follower.stream(&url)).await;
+        let asked = match ended {
+            Ok(asked) => asked.unwrap_or_default(),
             Err(error) => {
-                let (code, message) = (error.code(), error.message().to_owned());
+                let (code, message) = (error.code(), error.message());
                 tracing::warn!(
                     url,
                     ?code,
                     message,
                     "no stream to the control plane; serving what there is"
                 );
-                jitter(bound)
+                let reason = format!("{url}: {code:?}: {message}");
+                follower.node.control.not_reached(reason);
+                Duration::ZERO
             }
         };
-        bound = (bound * 2).min(BACKOFF.1);
-        tokio::time::sleep(pause).await;
+        let lived = follower.opened.take().map(|opened| opened.elapsed());
+        tokio::time::sleep(asked + tries.pause(&url, lived)).await;
+    }
+    tracing::error!("no control plane is named: nothing will be served; pass --control-plane");
+}
+
+/// What lasts from stream to stream.
+struct Follower {
+    node: Arc<Node>,
+    token: String,
+    boot_id: String,
+    held: Option<Held>,
+    applied: watch::Sender<Option<Held>>,
+    /// The last delta did not come out as it should.
+    want_snapshot: bool,
+    /// When the control plane answered on this stream.
+    opened: Option<Instant>,
+}
+
+impl Follower {
+    /// One stream, to its end. Returns how long the control plane asks to stay away.
+    async fn stream(&mut self, url: &str) -> Result<Option<Duration>, Status> {
+        let (answers, sent) = mpsc::channel(QUEUE);
+        let say = async |message: Up| {
+            let message = NodeMessage {
+                message: Some(message),
+            };
+            let sent = answers.send(message).await;
+            sent.map_err(|_| Status::unavailable("the stream is closed"))
+        };
+        say(Up::Hello(self.hello())).await?;
+        let mut down = open(url, &self.token, sent).await?;
+        tracing::info!(url, "stream to the control plane is open");
+
+        let mut set: Option<Incoming> = None;
+        loop {
+            let message = tokio::time::timeout(SILENCE, down.message())
+                .await
+                .map_err(|_| Status::deadline_exceeded("the control plane is silent"))??;
+            let Some(ControlMessage {
+                message: Some(message),
+            }) = message
+            else {
+                return Ok(None);
+            };
+            self.reached();
+            match message {
+                Down::Begin(begin) => {
+                    let served = self.held.as_ref().map(|held| &held.set);
+                    let begun = Incoming::new(begin, served);
+                    set = Some(begun.map_err(|broken| self.broken(&broken))?);
+                }
+                Down::Chunk(chunk) => {
+                    let set = set.as_mut().ok_or_else(|| stray("a chunk"))?;
+                    set.add(chunk).map_err(|broken| self.broken(&broken))?;
+                }
+                Down::Commit(commit) => {
+                    let set = set.take().ok_or_else(|| stray("a commit"))?;
+                    say(self.finish(set, commit).await?).await?;
+                    self.keep();
+                }
+                Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
+                Down::GoAway(go) => return Ok(Some(Duration::from_millis(go.retry_after_ms))),
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let settings = &self.node.settings;
+        let held = self.held.as_ref();
+        Hello {
+            node_id: settings.node_id.clone(),
+            boot_id: self.boot_id.clone(),
+            labels: settings.labels.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lineage: held.map_or_else(String::new, |held| held.version.lineage.clone()),
+            revision: held.map_or(0, |held| held.version.revision),
+            root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
+            deltas: true,
+            from_disk: self.node.control.is_from_disk(),
+            want_snapshot: self.want_snapshot,
+            degraded: self
+                .node
+                .table
+                .load()
+                .degraded
+                .iter()
+                .map(Problem::to_wire)
+                .collect(),
+        }
+    }
+
+    fn reached(&mut self) {
+        self.opened.get_or_insert_with(Instant::now);
+        if self.node.control.reached() {
+            tracing::info!("what was kept on disk is served no longer without a control plane");
+        }
+    }
+
+    /// Nothing of the set was used: a new stream starts from what is served.
+    fn broken(&mut self, broken: &Broken) -> Status {
+        self.want_snapshot |= matches!(
+            broken,
+            Broken::Base | Broken::NotThere(_) | Broken::Root { .. }
+        );
+        Status::data_loss(format!(
+            "a set arrived otherwise than it was sent: {broken}"
+        ))
+    }
+
+    /// Applies a complete set, or refuses it whole. Returns what to answer.
+    async fn finish(&mut self, set: Incoming, commit: Commit) -> Result<Up, Status> {
+        let node = self.node.clone();
+        // Checking and compiling a large set would hold up what else runs here.
+        let finished = tokio::task::spawn_blocking(move || finish(&node, set, &commit));
+        match finished.await {
+            Ok(Finished::Applied(held, ack)) => {
+                self.held = Some(held);
+                self.want_snapshot = false;
+                Ok(Up::Ack(ack))
+            }
+            Ok(Finished::Refused(nack)) => Ok(Up::Nack(nack)),
+            Ok(Finished::Broken(broken)) => Err(self.broken(&broken)),
+            Err(error) => Err(Status::internal(format!("a set was not applied: {error}"))),
+        }
+    }
+
+    /// What is served now is to be on disk.
+    fn keep(&self) {
+        self.applied.send_if_modified(|kept| {
+            let is_new = |held: &Held| {
+                let kept = kept.as_ref();
+                kept.is_none_or(|kept| kept.version != held.version || kept.set != held.set)
+            };
+            let newer = self.held.clone().filter(is_new);
+            let is_newer = newer.is_some();
+            if is_newer {
+                *kept = newer;
+            }
+            is_newer
+        });
     }
 }
 
-fn jitter(bound: Duration) -> Duration {
-    let random = sealed::random::<4>().map_or(u32::MAX, u32::from_le_bytes);
-    bound
-        .mul_f64(f64::from(random) / f64::from(u32::MAX))
-        .max(Duration::from_millis(10))
-}
-
-/// One stream, to its end. Returns how long the control plane asks to stay away.
-async fn stream(
-    node: &Arc<Node>,
+async fn open(
     url: &str,
     token: &str,
-    boot_id: &str,
-) -> Result<Option<Duration>, Status> {
+    sent: mpsc::Receiver<NodeMessage>,
+) -> Result<Streaming<ControlMessage>, Status> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|e| Status::invalid_argument(e.to_string()))?
         .connect_timeout(Duration::from_secs(5))
@@ -90,52 +227,15 @@ async fn stream(
         .await
         .map_err(|e| Status::unavailable(format!("{e:?}")))?;
     let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-
-    let (answers, sent) = mpsc::channel(QUEUE);
-    let say = async |message: Up| {
-        let message = NodeMessage {
-            message: Some(message),
-        };
-        answers
-            .send(message)
-            .await
-            .map_err(|_| Status::unavailable("the stream is closed"))
-    };
-    say(Up::Hello(hello(node, boot_id))).await?;
     let mut request = Request::new(ReceiverStream::new(sent));
     request
         .metadata_mut()
         .insert("authorization", credentials(token)?);
-    let mut down = client.sync(request).await?.into_inner();
-    tracing::info!(url, "stream to the control plane is open");
+    Ok(client.sync(request).await?.into_inner())
+}
 
-    let mut set: Option<Incoming> = None;
-    loop {
-        let message = tokio::time::timeout(SILENCE, down.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("the control plane is silent"))??;
-        let Some(ControlMessage {
-            message: Some(message),
-        }) = message
-        else {
-            return Ok(None);
-        };
-        match message {
-            Down::Begin(begin) => set = Some(Incoming::new(begin)),
-            Down::Chunk(chunk) => match &mut set {
-                Some(set) => set.add(chunk),
-                None => return Err(Status::internal("a chunk came before its begin")),
-            },
-            Down::Commit(commit) => {
-                let Some(set) = set.take() else {
-                    return Err(Status::internal("a commit came before its begin"));
-                };
-                say(finish(node, set, &commit)).await?;
-            }
-            Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
-            Down::GoAway(go) => return Ok(Some(Duration::from_millis(go.retry_after_ms))),
-        }
-    }
+fn stray(what: &str) -> Status {
+    Status::data_loss(format!("{what} came before its begin"))
 }
 
 fn credentials(token: &str) -> Result<MetadataValue<Ascii>, Status> {
@@ -149,104 +249,44 @@ fn credentials(token: &str) -> Result<MetadataValue<Ascii>, Status> {
     Ok(value)
 }
 
-fn hello(node: &Node, boot_id: &str) -> Hello {
-    let table = node.table.load();
-    Hello {
-        node_id: node.settings.node_id.clone(),
-        boot_id: boot_id.to_owned(),
-        labels: node.settings.labels.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        lineage: table.lineage.clone(),
-        revision: table.revision,
-        root_hash: table.root_hash.map(|h| h.0.to_vec()).unwrap_or_default(),
-    }
+/// What became of a complete set.
+enum Finished {
+    Applied(Held, Ack),
+    Refused(Nack),
+    Broken(Broken),
 }
 
-/// A set that is arriving.
-struct Incoming {
-    begin: Begin,
-    resources: BTreeMap<Key, Vec<u8>>,
-    problems: Vec<Problem>,
-}
-
-impl Incoming {
-    fn new(begin: Begin) -> Self {
-        let mut problems = Vec::new();
-        if begin.mode != SyncMode::Snapshot as i32 {
-            problems.push(problem(format!(
-                "sync mode {} is not known to this data plane: upgrade it",
-                begin.mode
-            )));
-        }
-        Self {
-            begin,
-            resources: BTreeMap::new(),
-            problems,
-        }
-    }
-
-    fn add(&mut self, chunk: Chunk) {
-        for resource in chunk.resources {
-            let key = resource.key.unwrap_or_default();
-            match Key::from_wire(&key) {
-                Some(key) => {
-                    self.resources.insert(key, resource.body);
-                }
-                None => self.problems.push(problem(format!(
-                    "{} {} is of a kind that this data plane does not know: upgrade it",
-                    key.kind, key.name
-                ))),
-            }
-        }
-    }
-}
-
-fn problem(message: String) -> Problem {
-    Problem {
-        key: None,
-        path: String::new(),
-        message,
-    }
-}
-
-/// Applies a complete set, or refuses it whole.
-fn finish(node: &Arc<Node>, set: Incoming, commit: &Commit) -> Up {
+fn finish(node: &Arc<Node>, set: Incoming, commit: &Commit) -> Finished {
     let started = Instant::now();
-    let nonce = set.begin.nonce;
-    let target = set.begin.target.unwrap_or_default();
-    let refuse = |problems: Vec<Problem>| {
-        for problem in &problems {
-            tracing::error!(revision = target.revision, "refused: {problem}");
+    let (nonce, target) = (set.nonce(), set.target().clone());
+    let set = match set.finish(commit) {
+        Ok(set) => set,
+        Err(Refusal::Broken(broken)) => return Finished::Broken(broken),
+        Err(Refusal::Problems(problems)) => {
+            for problem in &problems {
+                tracing::error!(revision = target.revision, "refused: {problem}");
+            }
+            node.control.refused(format!(
+                "revision {}: {}",
+                target.revision,
+                problems.first().map(Problem::to_string).unwrap_or_default()
+            ));
+            let errors = problems.iter().map(Problem::to_wire).collect();
+            return Finished::Refused(Nack { nonce, errors });
         }
-        Up::Nack(Nack {
-            nonce,
-            errors: problems.iter().map(Problem::to_wire).collect(),
-        })
     };
-    if !set.problems.is_empty() {
-        return refuse(set.problems);
-    }
-    let valid = match validate_encoded(set.resources) {
-        Ok(valid) => valid,
-        Err(problems) => return refuse(problems),
-    };
-    let root = valid.root_hash();
-    if Hash::from_wire(&commit.root_hash) != Some(root) {
-        let what = format!(
-            "the set that arrived has root hash {root}, not that of the commit: it came incomplete"
-        );
-        return refuse(vec![problem(what)]);
-    }
     let version = Version {
         lineage: target.lineage,
         revision: target.revision,
     };
-    let degraded = apply(node, version, &valid);
-    Up::Ack(Ack {
+    let degraded = apply(node, version.clone(), &set);
+    node.control.refused(String::new());
+    let ack = Ack {
         nonce,
         revision: target.revision,
-        root_hash: root.0.to_vec(),
+        root_hash: set.root_hash().0.to_vec(),
         apply_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         degraded: degraded.iter().map(Problem::to_wire).collect(),
-    })
+    };
+    Finished::Applied(Held { version, set }, ack)
 }

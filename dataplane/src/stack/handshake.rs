@@ -16,6 +16,7 @@ use crate::{
     codec::SERVER_INFO,
     error::CallError,
     table::Gateway,
+    upstream::Upstream,
 };
 
 /// JSON-RPC: something went wrong that is not the client's fault.
@@ -58,7 +59,7 @@ pub(super) fn discover(gateway: &Gateway) -> Result<Bytes, CallError> {
     let info: Value = serde_json::from_str(SERVER_INFO).map_err(unwritten)?;
     result["resultType"] = "complete".into();
     result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": info});
-    if let Some(own) = sole_capabilities(&parts) {
+    if let Some(own) = sole_capabilities(gateway, &parts) {
         result["capabilities"] = own;
     }
     text(&result)
@@ -109,11 +110,13 @@ fn instructions(gateway: &Gateway, parts: &[Arc<Snapshot>]) -> Option<String> {
     }
 }
 
-/// A single backend that speaks the modern era speaks for itself: all its
-/// methods are passed to it.
-fn sole_capabilities(parts: &[Arc<Snapshot>]) -> Option<Value> {
-    match parts {
-        [part] if part.about.era == Some(Era::Modern) => own(part),
+/// A single backend that speaks the modern era over HTTP speaks for itself: all
+/// its methods are passed to it.
+fn sole_capabilities(gateway: &Gateway, parts: &[Arc<Snapshot>]) -> Option<Value> {
+    match (gateway.backends.as_slice(), parts) {
+        ([backend], [part]) if part.about.era == Some(Era::Modern) => {
+            matches!(backend.upstream, Upstream::Http(_)).then(|| own(part))?
+        }
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::handshake;
 use crate::{
     call::{Answer, Call, Method, Reply},
-    error::{CallError, INVALID_PARAMS, METHOD_NOT_FOUND, result_message},
+    error::{CallError, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, result_message},
     node::Node,
     table::Gateway,
     upstream::http::Http,
@@ -47,6 +47,13 @@ pub(super) async fn answer(
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::TemplatesList => {
             list(gateway, call).await?
+        }
+        // One that opens a session has been answered; this came in a batch.
+        Method::Initialize => {
+            return Err(CallError::refused(
+                INVALID_REQUEST,
+                "`initialize` opens a session: it cannot be part of a batch",
+            ));
         }
         _ => return Ok(None),
     };

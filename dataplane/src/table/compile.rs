@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What a set of resources is called.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     /// Lineage of the store.
     pub lineage: String,

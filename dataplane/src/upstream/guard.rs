@@ -44,8 +44,11 @@ pub fn main_if_asked() -> Option<ExitCode> {
     None
 }
 
+/// What the names of this program's own environment variables begin with, tokens among them.
+pub(crate) const OWN_VARIABLES: &str = "MCP_FLEET_";
+
 /// The command that starts `program`, under a guard unless that is off. `env` is added to the
-/// environment of this process. Standard streams are left to the caller.
+/// environment of this process, which goes without [`OWN_VARIABLES`]. Standard streams are left to the caller.
 pub(crate) fn command(
     guard: &Guard,
     program: &Path,
@@ -70,6 +73,15 @@ pub(crate) fn command(
             command
         }
     };
+    // Our own credentials are not the child's, unless its configuration says so.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .as_encoded_bytes()
+            .starts_with(OWN_VARIABLES.as_bytes())
+        {
+            command.env_remove(name);
+        }
+    }
     command.args(args).envs(env).process_group(0);
     if let Some(cwd) = cwd {
         command.current_dir(cwd);

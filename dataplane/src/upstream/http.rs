@@ -4,21 +4,27 @@
 //! other one where it does not. What a backend speaks is found out once, at the
 //! first call that needs to know, and forgotten when it proves wrong.
 
+mod collect;
 mod era;
 mod exchange;
 pub(crate) mod headers;
 mod session;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 
 use super::{
     Greeting,
@@ -37,6 +43,12 @@ use exchange::Exchange;
 const REDIRECTS: usize = 3;
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
+/// Sessions that are ended at a time when a backend goes, and the longest time
+/// for all of them.
+const ENDINGS: usize = 16;
+const ENDING: Duration = Duration::from_secs(5);
+/// Requests of a backend that are being answered at a time; more go unanswered.
+const ANSWERS: usize = 8;
 
 /// How a backend is reached.
 pub struct HttpConfig {
@@ -64,14 +76,19 @@ pub struct Inner {
     serial: u64,
     authority: header::HeaderValue,
     headers: HeaderMap,
-    /// Path and query; a redirect moves it.
+    /// Path and query; a permanent redirect moves it.
     path: RwLock<Uri>,
     pool: Pool,
     eras: Eras,
     /// The session of clients that have none of their own. They share it, so
     /// their request ids are replaced by unique ones.
-    shared: Slot,
+    shared: Arc<Slot>,
+    /// Where sessions of clients are open at this backend, to end them with it.
+    slots: Mutex<Vec<Weak<Slot>>>,
     ids: AtomicU64,
+    /// Room for answers to requests of the backend: one that floods with them
+    /// gets no more than these at a time.
+    answers: Arc<Semaphore>,
 }
 
 /// A response head, its connection, and the request's place in the era.
@@ -96,8 +113,10 @@ impl Http {
             serial: config.serial,
             headers: config.headers,
             eras: Eras::default(),
-            shared: Slot::default(),
+            shared: Arc::default(),
+            slots: Mutex::default(),
             ids: AtomicU64::new(1),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
         })))
     }
 
@@ -150,38 +169,62 @@ impl Http {
         }
     }
 
-    /// Ends the shared session.
+    /// Ends the sessions that are open at the backend.
     pub async fn close(&self, worker: WorkerId) {
-        if let Some(live) = self.0.shared.take() {
-            self.end(worker, &live).await;
+        let slots = std::mem::take(&mut *self.0.slots.lock());
+        let open = slots
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter_map(|slot| slot.take());
+        let open: Vec<_> = open.collect();
+        let ending =
+            stream::iter(&open).for_each_concurrent(ENDINGS, |live| self.end(worker, live));
+        // A backend that does not answer is not waited for.
+        let _ = tokio::time::timeout(ENDING, ending).await;
+    }
+
+    /// Remembers a slot whose session is open.
+    fn remember(&self, slot: &Arc<Slot>) {
+        let mut slots = self.0.slots.lock();
+        // Those of clients that are gone leave when the list would grow.
+        if slots.len() == slots.capacity() {
+            slots.retain(|slot| slot.strong_count() > 0);
         }
+        slots.push(Arc::downgrade(slot));
     }
 
     async fn call_modern(&self, call: Call) -> Result<Reply, CallError> {
         let body = outgoing(&call, Era::Modern, None)?;
         let headers = headers::modern(&self.0.headers, &call);
         let sent = self.post(call.worker, &headers, body).await?;
-        if sent.response.status() == StatusCode::BAD_REQUEST
-            || sent.response.status() == StatusCode::NOT_FOUND
-        {
-            // Perhaps it was replaced by one of the other era.
-            self.0.eras.doubt();
-        }
-        Exchange {
+        let refused = matches!(
+            sent.response.status(),
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND
+        );
+        let exchange = Exchange {
             http: self.clone(),
             call,
             from: Era::Modern,
             upstream_id: None,
             live: None,
+        };
+        let reply = exchange.read(sent).await;
+        match &reply {
+            Ok(Reply::Whole(answer)) if era::is_modern_error(answer.error) => {
+                self.0.eras.trust();
+            }
+            // Perhaps it was replaced by one of the other era.
+            _ if refused => self.0.eras.doubt(),
+            Ok(_) => self.0.eras.trust(),
+            Err(_) => {}
         }
-        .read(sent)
-        .await
+        reply
     }
 
     async fn call_legacy(&self, call: &Call) -> Result<Reply, session::Failed> {
         let own = call.session.as_ref().map(|s| s.upstream(self.0.serial));
         let (slot, upstream_id) = match &own {
-            Some(slot) => (&**slot, None),
+            Some(slot) => (slot, None),
             None => (
                 &self.0.shared,
                 Some(Bytes::from(self.next_id().to_string())),
@@ -199,26 +242,34 @@ impl Http {
                 .post(call.worker, &headers, body.clone())
                 .await
                 .map_err(session::Failed::Call)?;
-            // 404 is what the specification says; 400 is what many servers say
-            // of a session that was lost in a restart.
-            let lost = matches!(
-                sent.response.status(),
-                StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
-            );
-            if lost && live.id.is_some() && again {
-                again = false;
-                slot.forget(&live);
-                continue;
-            }
-            let http = self.clone();
             let exchange = Exchange {
-                http,
+                http: self.clone(),
                 call: call.clone(),
                 from: Era::Legacy,
-                upstream_id,
-                live: Some(live),
+                upstream_id: upstream_id.clone(),
+                live: Some(live.clone()),
             };
-            return exchange.read(sent).await.map_err(session::Failed::Call);
+            let status = sent.response.status();
+            if !matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
+                return exchange.read(sent).await.map_err(session::Failed::Call);
+            }
+            let refusal = self
+                .collect_any(sent)
+                .await
+                .map_err(session::Failed::Call)?;
+            if again && session::is_lost(status, &refusal) {
+                // Without a session nothing was lost, but the server may speak
+                // another era by now: the next call's `initialize` will tell.
+                slot.forget(&live);
+                if live.id.is_some() {
+                    again = false;
+                    continue;
+                }
+            }
+            return exchange
+                .whole(status, refusal)
+                .map(Reply::Whole)
+                .map_err(session::Failed::Call);
         }
     }
 
@@ -229,18 +280,25 @@ impl Http {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
-        for _ in 0..=REDIRECTS {
-            let sent = self.send(worker, Verb::POST, headers, body.clone()).await?;
-            let status = sent.response.status();
-            if !matches!(
-                status,
-                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-            ) {
-                return Ok(sent);
+        let mut path = self.0.path.read().clone();
+        let mut moved = true;
+        for hop in 0..=REDIRECTS {
+            let sent = self
+                .send(worker, Verb::POST, path.clone(), headers, body.clone())
+                .await?;
+            match sent.response.status() {
+                StatusCode::PERMANENT_REDIRECT => {}
+                StatusCode::TEMPORARY_REDIRECT => moved = false,
+                _ => {
+                    if hop > 0 && moved {
+                        *self.0.path.write() = path;
+                    }
+                    return Ok(sent);
+                }
             }
             let location = sent.response.headers().get(header::LOCATION).cloned();
-            let path = location.and_then(|l| self.same_origin(l.to_str().ok()?));
-            *self.0.path.write() = path.ok_or_else(|| {
+            let to = location.and_then(|l| self.same_origin(l.to_str().ok()?));
+            path = to.ok_or_else(|| {
                 self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
             })?;
         }
@@ -251,12 +309,13 @@ impl Http {
         &self,
         worker: WorkerId,
         verb: Verb,
+        path: Uri,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = verb;
-        *request.uri_mut() = self.0.path.read().clone();
+        *request.uri_mut() = path;
         *request.headers_mut() = headers.clone();
         request
             .headers_mut()
@@ -267,10 +326,10 @@ impl Http {
             .send(worker, request)
             .await
             .map_err(|e| match e {
-                SendError::Connect { .. } => CallError::Unavailable {
-                    backend: self.0.name.clone(),
-                    reason: e.to_string(),
-                },
+                SendError::Connect { .. } => {
+                    let reason = "it cannot be reached";
+                    CallError::unavailable(&self.0.name, reason, e.to_string())
+                }
                 SendError::Broken(_) => CallError::Gone {
                     backend: self.0.name.clone(),
                     reason: e.to_string(),
@@ -283,7 +342,8 @@ impl Http {
     fn same_origin(&self, location: &str) -> Option<Uri> {
         let uri: Uri = location.parse().ok()?;
         let same = match uri.authority() {
-            None => location.starts_with('/'),
+            // `//host/path` names another host.
+            None => location.starts_with('/') && !location.starts_with("//"),
             Some(authority) => {
                 let tls = uri.scheme_str() == Some("https");
                 authority.as_str().as_bytes() == self.0.authority.as_bytes()
@@ -330,3 +390,6 @@ pub fn end_in_background(worker: WorkerId, live: Arc<Live>) {
         tokio::spawn(async move { http.end(worker, &live).await });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,8 +167,8 @@ pub fn incoming(
     }
     let status = match (shown, status) {
         (None, _) => StatusCode::OK,
-        (Some(_), Some(status)) if from == Era::Modern && status.is_client_error() => status,
-        (Some(code), _) => error::status_of(code),
+        (Some(code), Some(status)) => shown_status(from, code, status),
+        (Some(code), None) => error::status_of(code),
     };
     let body = if edits.is_empty() {
         body
@@ -183,6 +183,25 @@ pub fn incoming(
         error: shown,
         status,
     })
+}
+
+/// The HTTP status that a client of the modern era sees of a backend's error.
+/// What is between backend and proxy (credentials, redirects, versions of HTTP)
+/// is not the client's: a 401 would tell it that its own token is wrong.
+#[must_use]
+pub fn shown_status(from: Era, code: i64, backends: StatusCode) -> StatusCode {
+    match backends {
+        StatusCode::BAD_REQUEST
+        | StatusCode::NOT_FOUND
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::TOO_MANY_REQUESTS
+            if from == Era::Modern =>
+        {
+            backends
+        }
+        _ => error::status_of(code),
+    }
 }
 
 /// The code of an error response.

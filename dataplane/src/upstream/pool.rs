@@ -89,6 +89,12 @@ impl Pool {
         self.origin.tls.is_some()
     }
 
+    /// Connections that wait for a request.
+    #[cfg(test)]
+    pub(super) fn idle_now(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// Sends a request and gives the response head with its connection, which
     /// is to be released when the body has been read to its end.
     ///
@@ -186,6 +192,9 @@ impl Conn {
             return;
         }
         let mut idle = self.shards[self.shard].lock();
+        // Those at the front are never used while there are newer ones.
+        let aged = idle.partition_point(|idle| idle.since.elapsed() > IDLE_TIMEOUT);
+        idle.drain(..aged);
         if idle.len() < IDLE_MOST {
             idle.push(Idle {
                 sender: self.sender,

@@ -44,7 +44,7 @@ impl Documents {
         let stored = stored.into_iter().map(normalize);
         resources.extend(stored.filter(|r| !written.contains_key(&Key::of(r))));
 
-        let found = validate::check(&resources, &self.ghosts);
+        let found = validate::check(&resources.iter().collect::<Vec<_>>(), &self.ghosts);
         let found: Vec<_> = found
             .into_iter()
             .filter(|found| !self.is_noise(found))

@@ -20,7 +20,7 @@ pub(super) struct Project<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn new(resources: &'a [Resource], ghosts: &'a HashSet<(String, String)>) -> Self {
+    pub(super) fn new(resources: &[&'a Resource], ghosts: &'a HashSet<(String, String)>) -> Self {
         let mut projects: HashMap<&str, Project<'_>> = HashMap::new();
         let mut paths = HashMap::new();
         for (number, resource) in resources.iter().enumerate() {

@@ -3,7 +3,7 @@
 mod backend;
 mod gateway;
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::*;
 use crate::{
@@ -203,6 +203,46 @@ fn a_set_holds_every_key_once_and_finds_it() {
             .message
             .contains("has no kind")
     );
+}
+
+#[test]
+fn a_set_made_from_another_shares_what_stays_and_is_checked_whole() {
+    let key = |name: &str| Key::new("", Kind::Backend, name);
+    let same = |a: &Valid, b: &Valid, name: &str| {
+        let of = |set: &Valid| std::ptr::from_ref(set.get(&key(name)).unwrap().resource());
+        std::ptr::eq(of(a), of(b))
+    };
+    let old = validate([backend("a"), backend("b"), backend("c")]).unwrap();
+    let mut changed = backend("b");
+    if let Some(resource::Kind::Backend(b)) = &mut changed.kind {
+        b.labels.insert("team".into(), "core".into());
+    }
+    let remove = [key("c"), key("nowhere")].into();
+    let new = old.with([changed.clone(), backend("a")], &remove).unwrap();
+    assert_eq!(new, validate([backend("a"), changed]).unwrap());
+    assert!(same(&old, &new, "a") && !same(&old, &new, "b"));
+    assert_eq!(old.len(), 3, "the old one stays as it was");
+
+    let read_again = validate([backend("a"), backend("b"), backend("c")]).unwrap();
+    assert!(!same(&old, &read_again, "a"));
+    let shared = read_again.clone().sharing(&new);
+    assert_eq!(shared, read_again);
+    assert!(same(&new, &shared, "a") && same(&read_again, &shared, "b"));
+
+    let gateway = Gateway {
+        name: "g".into(),
+        path: "/mcp".into(),
+        backends: vec!["a".into()],
+        ..Default::default()
+    };
+    let gateway = Resource {
+        kind: Some(resource::Kind::Gateway(gateway)),
+    };
+    let with_gateway = new.with([gateway], &BTreeSet::new()).unwrap();
+    let problems = with_gateway.with([], &[key("a")].into()).unwrap_err();
+    assert!(problems[0].path.starts_with("backends"), "{problems:?}");
+    let twice = new.with([backend("x"), backend("x")], &BTreeSet::new());
+    assert!(twice.unwrap_err()[0].message.contains("defined twice"));
 }
 
 #[test]

@@ -22,8 +22,8 @@ struct Server {
 }
 
 /// A real client: a script that takes a plan and prints what came back.
-struct Script {
-    name: &'static str,
+pub(super) struct Script {
+    pub(super) name: &'static str,
     file: &'static str,
     argument: &'static str,
 }
@@ -33,7 +33,7 @@ const SDK1: Script = Script {
     file: "sdk1.mjs",
     argument: "",
 };
-const CLIENTS: [Script; 4] = [
+pub(super) const CLIENTS: [Script; 4] = [
     Script {
         name: "Python mcp 2.x",
         file: "client.py",
@@ -55,7 +55,7 @@ const CLIENTS: [Script; 4] = [
 impl Script {
     /// Runs a plan and gives what came back, without what belongs to the era that the client and
     /// its server agreed on: a direct connection and a gateway may well agree on different ones.
-    async fn run(&self, plan: &Value) -> Result<Value> {
+    pub(super) async fn run(&self, plan: &Value) -> Result<Value> {
         let mut command = Command::new(if self.file.ends_with(".py") {
             python()
         } else {

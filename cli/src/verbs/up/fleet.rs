@@ -40,8 +40,7 @@ impl Control {
             grpc_listen: flags.grpc_listen,
             database: places.database().into(),
             insecure: flags.insecure,
-            admin_token: None,
-            node_token: None,
+            ..mcp_controlplane::Settings::default()
         };
         let plane = mcp_controlplane::start(settings).await.map_err(|e| {
             Failure::Other(anyhow::Error::new(e).context("cannot start the control plane"))
@@ -93,11 +92,13 @@ impl Control {
             admin_listen: flags.admin_listen,
             insecure: flags.insecure,
             source: Source::ControlPlane {
-                url: self.url.clone(),
+                urls: vec![self.url.clone()],
                 token,
             },
             node_id: "local".to_owned(),
             data_dir: Some(places.dir().to_owned()),
+            // The control plane is in this process, and has it all.
+            last_good: false,
             // The file is the user's own.
             allow: Allow::ALL,
             guard: Guard::CurrentExe,

@@ -24,20 +24,24 @@ pub(super) fn head(row: &PgRow, name: &Name) -> Result<Head, StoreError> {
 /// Also checks the body against its hash, where one is stored: bytes that
 /// rotted on disk must not reach a node.
 pub(super) fn resource(row: &PgRow, name: &Name) -> Result<ResourceRow, StoreError> {
-    let kind = text(row, "kind", name)?;
-    let kind = Kind::parse(&kind)
-        .ok_or_else(|| name.damaged(format!("it holds a resource of the unknown kind `{kind}`")))?;
-    let key = Key::new(
-        &text(row, "project", name)?,
-        kind,
-        &text(row, "name", name)?,
-    );
+    let key = key(row, name)?;
     let body: Vec<u8> = row.try_get("body").map_err(name.failed())?;
     let stored: Option<Vec<u8>> = row.try_get("hash").map_err(name.failed())?;
     if stored.is_some_and(|stored| stored != Hash::of(&body).0) {
         return Err(name.damaged(format!("the stored bytes of {key} do not match their hash")));
     }
     Ok(ResourceRow { key, body })
+}
+
+pub(super) fn key(row: &PgRow, name: &Name) -> Result<Key, StoreError> {
+    let kind = text(row, "kind", name)?;
+    let kind = Kind::parse(&kind)
+        .ok_or_else(|| name.damaged(format!("it holds a resource of the unknown kind `{kind}`")))?;
+    Ok(Key::new(
+        &text(row, "project", name)?,
+        kind,
+        &text(row, "name", name)?,
+    ))
 }
 
 pub(super) fn revision(row: &PgRow, name: &Name) -> Result<RevisionRow, StoreError> {

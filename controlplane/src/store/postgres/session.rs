@@ -40,6 +40,10 @@ const SESSION: &str = "SET idle_in_transaction_session_timeout = '15s';
     SET tcp_user_timeout = '15s';
     SET synchronous_commit = on";
 
+/// Starts a transaction that writes. Each of its statements sees what is committed
+/// by then.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
 /// The pool.
 pub(super) struct Connections {
     pool: PgPool,

@@ -4,10 +4,12 @@ use fleet_proto::hash::Hash;
 use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use super::{NOTIFY, clean, rows, session::Session};
+use super::{
+    NOTIFY, audit, clean, rows,
+    session::{BEGIN, Connections, Name, Session},
+};
 use crate::store::{
-    ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
-    postgres::session::{Connections, Name},
+    AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
     shared::{GONE, NodeChange, Saved},
 };
 
@@ -28,9 +30,7 @@ impl Transaction {
     pub(super) async fn begin(connections: &Connections) -> Result<Self, StoreError> {
         let name = connections.name().clone();
         let mut session = connections.get().await?;
-        session
-            .begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            .await?;
+        session.begin(BEGIN).await?;
         let lock = "SELECT lineage, revision, root_hash FROM head FOR UPDATE";
         let row = session
             .run(|db| Box::pin(sqlx::query(lock).fetch_one(db)))
@@ -51,6 +51,10 @@ impl Write for Transaction {
 
     fn resources(&mut self) -> BoxFuture<'_, Result<Vec<ResourceRow>, StoreError>> {
         Box::pin(resources(&mut self.session, &self.name))
+    }
+
+    fn record(&mut self, audit: AuditRow) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.session.run(|db| Box::pin(audit::add(db, audit))))
     }
 
     fn commit(
@@ -195,9 +199,7 @@ pub(super) async fn nodes(
     changed: Vec<NodeChange>,
     gone: Vec<String>,
 ) -> Result<Saved, StoreError> {
-    session
-        .begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        .await?;
+    session.begin(BEGIN).await?;
     let count = "UPDATE nodes_version SET version = version + 1 RETURNING version";
     let version: i64 = session
         .run(|db| Box::pin(sqlx::query_scalar(count).fetch_one(db)))

@@ -26,20 +26,24 @@ pub(super) fn head(row: &SqliteRow, name: &Name) -> Result<Head, StoreError> {
 /// Also checks the body against its hash, where one is stored: bytes that
 /// rotted on disk must not reach a node.
 pub(super) fn resource(row: &SqliteRow, name: &Name) -> Result<ResourceRow, StoreError> {
-    let kind = text(row, "kind", name)?;
-    let kind = Kind::parse(&kind)
-        .ok_or_else(|| name.damaged(format!("it holds a resource of the unknown kind `{kind}`")))?;
-    let key = Key::new(
-        &text(row, "project", name)?,
-        kind,
-        &text(row, "name", name)?,
-    );
+    let key = key(row, name)?;
     let body: Vec<u8> = row.try_get("body").map_err(name.failed())?;
     let stored: Option<Vec<u8>> = row.try_get("hash").map_err(name.failed())?;
     if stored.is_some_and(|stored| stored != Hash::of(&body).0) {
         return Err(name.damaged(format!("the stored bytes of {key} do not match their hash")));
     }
     Ok(ResourceRow { key, body })
+}
+
+pub(super) fn key(row: &SqliteRow, name: &Name) -> Result<Key, StoreError> {
+    let kind = text(row, "kind", name)?;
+    let kind = Kind::parse(&kind)
+        .ok_or_else(|| name.damaged(format!("it holds a resource of the unknown kind `{kind}`")))?;
+    Ok(Key::new(
+        &text(row, "project", name)?,
+        kind,
+        &text(row, "name", name)?,
+    ))
 }
 
 pub(super) fn revision(row: &SqliteRow, name: &Name) -> Result<RevisionRow, StoreError> {
@@ -88,11 +92,11 @@ pub(super) fn node(row: &SqliteRow, name: &Name) -> Result<NodeRow, StoreError> 
     })
 }
 
-fn text(row: &SqliteRow, column: &str, name: &Name) -> Result<String, StoreError> {
+pub(super) fn text(row: &SqliteRow, column: &str, name: &Name) -> Result<String, StoreError> {
     row.try_get(column).map_err(name.failed())
 }
 
-fn number(row: &SqliteRow, column: &str, name: &Name) -> Result<u64, StoreError> {
+pub(super) fn number(row: &SqliteRow, column: &str, name: &Name) -> Result<u64, StoreError> {
     let number: i64 = row.try_get(column).map_err(name.failed())?;
     u64::try_from(number).map_err(|_| name.damaged(format!("column {column} holds {number}")))
 }
@@ -102,7 +106,11 @@ fn optional_hash(row: &SqliteRow, column: &str, name: &Name) -> Result<Option<Ha
     bytes.map(|_| hash_at(row, column, name)).transpose()
 }
 
-fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str, name: &Name) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned>(
+    row: &SqliteRow,
+    column: &str,
+    name: &Name,
+) -> Result<T, StoreError> {
     let text = text(row, column, name)?;
     serde_json::from_str(&text)
         .map_err(|e| name.damaged(format!("column {column} holds no JSON of its shape ({e})")))

@@ -3,8 +3,10 @@
 use futures_util::future::BoxFuture;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Name, rows};
-use crate::store::{ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write};
+use super::{Name, audit, rows};
+use crate::store::{
+    AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
+};
 
 /// Rows of one statement: far below SQLite's 32,766 parameters.
 const BATCH: usize = 500;
@@ -50,6 +52,13 @@ impl Write for Transaction {
                 .iter()
                 .map(|row| rows::resource(row, &self.name))
                 .collect()
+        })
+    }
+
+    fn record(&mut self, row: AuditRow) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let added = audit::add(&mut self.transaction, row).await;
+            added.map_err(self.name.failed())
         })
     }
 

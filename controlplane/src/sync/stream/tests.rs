@@ -1,7 +1,7 @@
 //! Time on a stream, with a paused clock and no network. What a stream does
 //! otherwise is tested over loopback (`tests/stream.rs`).
 
-use fleet_proto::v1::Hello;
+use fleet_proto::{v1::Hello, validate::Valid};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 

@@ -67,6 +67,28 @@ impl Eras {
             self.forget();
         }
     }
+
+    /// A request was understood.
+    pub(super) fn trust(&self) {
+        if self.doubts.load(Ordering::Relaxed) != 0 {
+            self.doubts.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a refusal with this code comes from a server that understood a
+/// request of the modern era.
+pub(super) fn is_modern_error(code: Option<i64>) -> bool {
+    matches!(
+        code,
+        Some(
+            error::METHOD_NOT_FOUND
+                | error::INVALID_PARAMS
+                | error::HEADER_MISMATCH
+                | error::MISSING_CAPABILITY
+                | error::UNSUPPORTED_VERSION
+        )
+    )
 }
 
 fn spoken(value: u8) -> Spoken {
@@ -103,10 +125,8 @@ impl Http {
     pub(super) async fn probe(&self, worker: WorkerId) -> Result<Era, CallError> {
         let (status, body) = self.ask_discover(worker).await?;
         if status.is_server_error() {
-            return Err(CallError::Unavailable {
-                backend: self.0.name.clone(),
-                reason: format!("it answered {status}"),
-            });
+            let reason = format!("it answered {status}");
+            return Err(CallError::unavailable(&self.0.name, reason, ""));
         }
         let modern = speaks_modern(&body);
         self.0.eras.set_modern(modern);
@@ -126,10 +146,8 @@ impl Http {
             });
         }
         if status.is_server_error() {
-            return Err(CallError::Unavailable {
-                backend: self.0.name.clone(),
-                reason: format!("it answered {status}"),
-            });
+            let reason = format!("it answered {status}");
+            return Err(CallError::unavailable(&self.0.name, reason, ""));
         }
         // It was modern once; what it is now, the next probe tells.
         self.0.eras.forget();

@@ -1,13 +1,14 @@
 //! One request and what comes back for it: a JSON body, or an event stream
 //! whose last message is the response.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, stream};
+use futures_util::stream;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
 
 use super::{Http, MAX_ANSWER, Sent};
 use crate::{
@@ -15,8 +16,18 @@ use crate::{
     codec::sse::Parser,
     envelope::{self, Kind, Message},
     error::CallError,
-    upstream::{message::incoming, pool::Conn, slot::Live},
+    upstream::{
+        message::{incoming, shown_status},
+        pool::Conn,
+        slot::Live,
+    },
 };
+
+/// How long a stream may stay open behind its response, and how long an answer
+/// to a backend's request may take to send.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What a stream may still send behind its response.
+const TAIL: usize = 64 << 10;
 
 /// A request that was sent.
 pub(super) struct Exchange {
@@ -50,18 +61,18 @@ impl Exchange {
     }
 
     /// A response that came as one body.
-    fn whole(&self, status: StatusCode, body: Bytes) -> Result<Answer, CallError> {
+    pub(super) fn whole(&self, status: StatusCode, body: Bytes) -> Result<Answer, CallError> {
         let message = match envelope::scan(&body) {
             Ok(message) if matches!(message.kind, Kind::Response | Kind::Error) => message,
             Ok(_) => return Err(self.bad("it answered a request with another request")),
             Err(_) if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
-                let what = format!(
+                let detail = format!(
                     "it answered {status}: check `bearer_token` and `headers` of this backend"
                 );
-                return Err(self.unavailable(what));
+                return Err(self.unavailable("it does not let this gateway in", &detail));
             }
             Err(_) if status.is_server_error() => {
-                return Err(self.unavailable(format!("it answered {status}")));
+                return Err(self.unavailable(&format!("it answered {status}"), ""));
             }
             Err(e) => return Err(self.bad(&format!("HTTP {status}, {e}"))),
         };
@@ -99,22 +110,26 @@ impl Exchange {
         Answer {
             body: body.into(),
             error: code,
-            status,
+            status: shown_status(self.from, code.unwrap_or_default(), status),
         }
     }
 
     fn answers_us(&self, body: &[u8], message: &Message) -> bool {
-        let expected = self
-            .upstream_id
-            .as_deref()
-            .unwrap_or_else(|| self.call.id());
-        message.id.is_some_and(|id| same_id(id.of(body), expected))
+        message.id.is_some_and(|id| self.is_ours(id.of(body)))
+    }
+
+    fn is_ours(&self, id: &[u8]) -> bool {
+        let own = self.upstream_id.as_deref();
+        same_id(id, own.unwrap_or_else(|| self.call.id()))
     }
 
     /// What one message of the stream is to this call.
     fn part(&self, data: Bytes) -> Result<Part, CallError> {
         let message = match envelope::scan(&data) {
             Ok(message) => message,
+            Err(error) if error.id().is_some_and(|id| self.is_ours(id.of(&data))) => {
+                return Err(self.bad(&error.to_string()));
+            }
             Err(error) => {
                 tracing::warn!(backend = self.http.0.name, %error, "skipped an event that is not MCP");
                 return Ok(Part::Kept);
@@ -167,6 +182,13 @@ impl Exchange {
         let (Some(live), Some(id)) = (self.live.clone(), message.id) else {
             return;
         };
+        let Ok(room) = self.http.0.answers.clone().try_acquire_owned() else {
+            tracing::debug!(
+                backend = self.http.0.name,
+                "left a request of a backend unanswered: too many at once"
+            );
+            return;
+        };
         let method = message.method.map_or(&b""[..], |span| span.of(data));
         let body = if method == b"ping" {
             crate::error::result_message(id.of(data), b"{}")
@@ -176,8 +198,13 @@ impl Exchange {
         };
         let (http, worker) = (self.http.clone(), self.call.worker);
         tokio::spawn(async move {
-            if let Err(error) = http.notify(worker, &live, body).await {
-                tracing::debug!(backend = http.0.name, %error, "a backend's request could not be answered");
+            let _room = room;
+            let sent = timeout(PATIENCE, http.notify(worker, &live, body)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                tracing::debug!(
+                    backend = http.0.name,
+                    "a backend's request could not be answered"
+                );
             }
         });
     }
@@ -186,11 +213,8 @@ impl Exchange {
         self.http.bad_answer(reason)
     }
 
-    fn unavailable(&self, reason: String) -> CallError {
-        CallError::Unavailable {
-            backend: self.http.0.name.clone(),
-            reason,
-        }
+    fn unavailable(&self, reason: &str, detail: &str) -> CallError {
+        CallError::unavailable(&self.http.0.name, reason, detail)
     }
 
     fn gone(&self, reason: &str) -> CallError {
@@ -205,21 +229,19 @@ impl Exchange {
 struct Events {
     exchange: Exchange,
     parser: Parser,
-    body: Incoming,
-    conn: Option<Conn>,
+    /// Gone once the response was there.
+    wire: Option<(Incoming, Conn)>,
     ready: VecDeque<Bytes>,
     done: bool,
 }
 
 impl Events {
     fn new(exchange: Exchange, sent: Sent) -> Self {
-        let body = sent.response.into_body();
         let parser = Parser::new(MAX_ANSWER);
         Self {
             exchange,
             parser,
-            body,
-            conn: Some(sent.conn),
+            wire: Some((sent.response.into_body(), sent.conn)),
             ready: VecDeque::new(),
             done: false,
         }
@@ -284,13 +306,18 @@ impl Events {
                 match self.exchange.part(event.data)? {
                     Part::Kept => {}
                     Part::Last(answer) => {
-                        self.drain();
+                        if let Some((body, conn)) = self.wire.take() {
+                            drain(body, conn);
+                        }
                         return Ok(Part::Last(answer));
                     }
                     passed @ Part::Passed(_) => return Ok(passed),
                 }
             }
-            match self.body.frame().await {
+            let Some((body, _)) = &mut self.wire else {
+                return Ok(Part::Kept);
+            };
+            match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.parser.push(data);
@@ -301,77 +328,31 @@ impl Events {
             }
         }
     }
+}
 
-    /// The response is there. Where the body ends with it, the connection is
-    /// good for the next request; else it is closed.
-    fn drain(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
-        loop {
-            match self.body.frame().now_or_never() {
-                Some(Some(Ok(_))) => {}
-                Some(None) => return conn.release(),
-                Some(Some(Err(_))) => return,
-                None => break,
+/// The response is there. Where the body ends soon after it, the connection is
+/// good for the next request; else it is closed. Servers send the end of a
+/// chunked body by itself, so that it is seldom there already.
+fn drain(mut body: Incoming, conn: Conn) {
+    if body.is_end_stream() {
+        return conn.release();
+    }
+    tokio::spawn(async move {
+        let mut room = TAIL;
+        let end = async {
+            while let Some(frame) = body.frame().await {
+                let data = frame.ok()?.into_data().unwrap_or_default();
+                room = room.checked_sub(data.len())?;
             }
-        }
-        if self.body.is_end_stream() {
+            Some(())
+        };
+        if let Ok(Some(())) = timeout(PATIENCE, end).await {
             conn.release();
         }
-    }
+    });
 }
 
-impl Http {
-    /// The body of a response, and its connection back into the pool.
-    pub(super) async fn collect(&self, sent: Sent) -> Result<Bytes, CallError> {
-        let Sent { response, conn } = sent;
-        let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
-        match limited.collect().await {
-            Ok(collected) => {
-                conn.release();
-                Ok(collected.to_bytes())
-            }
-            Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-                Err(self.bad_answer(format!("an answer of more than {} MiB", MAX_ANSWER >> 20)))
-            }
-            Err(e) => Err(CallError::Gone {
-                backend: self.0.name.clone(),
-                reason: e.to_string(),
-            }),
-        }
-    }
-
-    /// The body of a response to a request of the proxy's own; of an event
-    /// stream, the first message that is a response.
-    pub(super) async fn collect_any(&self, sent: Sent) -> Result<Bytes, CallError> {
-        if !is_stream(sent.response.headers()) {
-            return self.collect(sent).await;
-        }
-        let mut parser = Parser::new(MAX_ANSWER);
-        let mut body = sent.response.into_body();
-        loop {
-            for event in parser.by_ref() {
-                let event = event.map_err(|e| self.bad_answer(e.to_string()))?;
-                if envelope::scan(&event.data)
-                    .is_ok_and(|m| matches!(m.kind, Kind::Response | Kind::Error))
-                {
-                    return Ok(event.data);
-                }
-            }
-            match body.frame().await {
-                Some(Ok(frame)) => parser.push(frame.into_data().unwrap_or_default()),
-                Some(Err(e)) => {
-                    return Err(CallError::Gone {
-                        backend: self.0.name.clone(),
-                        reason: e.to_string(),
-                    });
-                }
-                None => return Err(self.bad_answer("its stream ended without a response")),
-            }
-        }
-    }
-}
-
-fn is_stream(headers: &HeaderMap) -> bool {
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().get(..17))

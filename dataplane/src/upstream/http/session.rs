@@ -1,19 +1,21 @@
 //! Upstream sessions of legacy HTTP backends: opened on first use, once, while
 //! the calls that need them wait; ended with DELETE.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method as Verb, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::{
-    Http,
+    Http, end_in_background,
     headers::{self, SESSION_ID},
 };
 use crate::{
     call::{ProtocolVersion, WorkerId},
+    envelope,
     error::CallError,
     session::Session,
     upstream::{
@@ -21,6 +23,9 @@ use crate::{
         slot::{Live, Slot},
     },
 };
+
+/// Longest time that a new session waits for its log level to be set.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a legacy call, or the opening of its session, failed.
 pub(super) enum Failed {
@@ -33,6 +38,40 @@ pub(super) enum Failed {
 impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
         Self::Call(error)
+    }
+}
+
+/// Ends an upstream session that its call did not come to use: it failed, ran
+/// out of time, or its client has left.
+struct Unused(WorkerId, Option<Arc<Live>>);
+
+impl Unused {
+    fn keep(mut self) {
+        self.1 = None;
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(live) = self.1.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            end_in_background(self.0, live);
+        }
+    }
+}
+
+/// Whether a refusal is that of a session which the server has forgotten, in a
+/// restart perhaps: 404 (2025-11-25, Session Management), or the 400 that many
+/// servers give. A 400 that answers the request by its id is another matter:
+/// the server has looked at it.
+pub(super) fn is_lost(status: StatusCode, refusal: &[u8]) -> bool {
+    if status == StatusCode::NOT_FOUND {
+        return true;
+    }
+    match envelope::scan(refusal) {
+        Ok(message) => message.id.is_none_or(|id| id.of(refusal) == b"null"),
+        Err(_) => true,
     }
 }
 
@@ -54,7 +93,7 @@ impl Http {
     pub(super) async fn open(
         &self,
         worker: WorkerId,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         client: Option<&Session>,
     ) -> Result<Arc<Live>, Failed> {
         if let Some(live) = slot.live() {
@@ -65,16 +104,20 @@ impl Http {
             return Ok(live);
         }
         let live = Arc::new(self.initialize(worker, client).await?);
+        let unused = Unused(worker, Some(live.clone()));
         self.notify(
             worker,
             &live,
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.into(),
         )
         .await?;
-        if let Some(level) = client.and_then(Session::log_level) {
-            self.set_level(worker, &live, &level).await;
-        }
         slot.set(live.clone());
+        self.remember(slot);
+        unused.keep();
+        if let Some(level) = client.and_then(Session::log_level) {
+            // Logs are no reason to keep a call waiting for long.
+            let _ = timeout(LEVEL_TIMEOUT, self.set_level(worker, &live, &level)).await;
+        }
         Ok(live)
     }
 
@@ -117,20 +160,34 @@ impl Http {
         use super::era::Spoken;
         let eras = &self.0.eras;
         let credentials = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if (refused || status.is_client_error()) && !credentials && eras.modern() != Spoken::No {
-            eras.set_legacy(false);
-            return Failed::NotSpoken;
-        }
-        if eras.legacy() != Spoken::Yes {
+        let unknown = (refused || status.is_client_error()) && !credentials;
+        match (eras.modern(), eras.legacy()) {
+            (Spoken::No, Spoken::Yes) if unknown => {
+                // It was replaced by a server of the other era: probe anew.
+                eras.forget();
+                eras.set_legacy(false);
+                return Failed::NotSpoken;
+            }
+            (Spoken::Unknown | Spoken::Yes, _) if unknown => {
+                eras.set_legacy(false);
+                return Failed::NotSpoken;
+            }
+            // Some modern servers fail over a method they do not know.
+            (Spoken::Yes, Spoken::Unknown) if !credentials => {
+                eras.set_legacy(false);
+                return Failed::NotSpoken;
+            }
+            (_, Spoken::Yes) => {}
             // The next call probes anew.
-            eras.forget();
+            _ => eras.forget(),
         }
         let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-        let reason = format!("it refused `initialize` with HTTP {status}: {start}");
-        Failed::Call(CallError::Unavailable {
-            backend: self.0.name.clone(),
-            reason,
-        })
+        let detail = format!("it refused `initialize` with HTTP {status}: {start}");
+        Failed::Call(CallError::unavailable(
+            &self.0.name,
+            "it opens no session",
+            detail,
+        ))
     }
 
     /// Posts a message that gets no answer.
@@ -156,7 +213,8 @@ impl Http {
     pub(crate) async fn set_level(&self, worker: WorkerId, live: &Live, level: &[u8]) {
         let level = String::from_utf8_lossy(level);
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"logging/setLevel","params":{{"level":{level}}}}}"#,
+            // A text, so that it is none of the ids that the client uses beside it.
+            r#"{{"jsonrpc":"2.0","id":"mcp-fleet-{}","method":"logging/setLevel","params":{{"level":{level}}}}}"#,
             self.next_id()
         );
         let headers = headers::legacy(&self.0.headers, live);
@@ -176,9 +234,10 @@ impl Http {
             return;
         }
         let headers = headers::legacy(&self.0.headers, live);
+        let path = self.0.path.read().clone();
         let answer = async {
             let sent = self
-                .send(worker, Verb::DELETE, &headers, Bytes::new())
+                .send(worker, Verb::DELETE, path, &headers, Bytes::new())
                 .await?;
             self.collect_any(sent).await
         };

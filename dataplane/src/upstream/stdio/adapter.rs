@@ -6,7 +6,7 @@ use futures_util::stream;
 
 use super::{Incoming, Replies, Request, Stdio, StdioError};
 use crate::{
-    call::{Answer, Call, Era, Reply},
+    call::{Answer, Call, Era, Method, Reply},
     envelope::{self, Span},
     error::CallError,
     upstream::{Greeting, message},
@@ -61,6 +61,10 @@ impl Adapter {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        if call.method == Method::Listen {
+            let what = "Method not found: subscriptions/listen is not offered for stdio backends";
+            return Err(CallError::refused(crate::error::METHOD_NOT_FOUND, what));
+        }
         let hello = self
             .stdio
             .hello()
@@ -101,10 +105,7 @@ impl Adapter {
     }
 
     fn unavailable(&self, error: &StdioError) -> CallError {
-        CallError::Unavailable {
-            backend: self.stdio.name().to_owned(),
-            reason: error.for_client(),
-        }
+        CallError::unavailable(self.stdio.name(), error.for_client(), error.detail())
     }
 }
 

@@ -1,0 +1,60 @@
+//! What lately was newest, and the way from there to what is newest now.
+//!
+//! Sets that follow one another share their resources: an old one costs its keys.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use fleet_proto::{delta::Delta, hash::Hash};
+use parking_lot::Mutex;
+
+use super::Snapshot;
+
+/// Revisions kept for nodes that come back with them; an older one gets a snapshot.
+const REVISIONS: usize = 16;
+/// Deltas kept: most nodes go the same way at the same time.
+const DELTAS: usize = 8;
+
+/// A delta with the root hashes of its ends; no base: a whole set.
+type Way = (Option<Hash>, Hash, Arc<Delta>);
+
+/// The last revisions, and the last deltas that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    revisions: Mutex<VecDeque<Arc<Snapshot>>>,
+    deltas: Mutex<VecDeque<Way>>,
+}
+
+impl History {
+    pub(super) fn add(&self, snapshot: Arc<Snapshot>) {
+        let mut revisions = self.revisions.lock();
+        revisions.truncate(REVISIONS - 1);
+        revisions.push_front(snapshot);
+    }
+
+    /// A set of these contents, whichever revision that was.
+    pub(super) fn find(&self, root: Hash) -> Option<Arc<Snapshot>> {
+        let revisions = self.revisions.lock();
+        let found = revisions.iter().find(|known| known.root_hash() == root);
+        found.cloned()
+    }
+
+    /// From one set to another, whichever way is shorter.
+    pub(super) fn delta(&self, base: Option<&Snapshot>, target: &Snapshot) -> Arc<Delta> {
+        let ends = (base.map(Snapshot::root_hash), target.root_hash());
+        // Streams that ask for the same wait for the first one instead of computing it too.
+        let mut deltas = self.deltas.lock();
+        let known = deltas.iter().find(|(from, to, _)| (*from, *to) == ends);
+        if let Some((_, _, known)) = known {
+            return Arc::clone(known);
+        }
+        let target = &target.resources;
+        let delta = match base {
+            Some(base) => Delta::smaller(&base.resources, target),
+            None => Delta::snapshot(target),
+        };
+        let delta = Arc::new(delta);
+        deltas.truncate(DELTAS - 1);
+        deltas.push_front((ends.0, ends.1, Arc::clone(&delta)));
+        delta
+    }
+}
