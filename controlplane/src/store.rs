@@ -47,16 +47,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<RevisionRow>, StoreError>>;
 
     /// What a revision did to which keys, in no order.
-    fn changes_of(&self, revision: u64)
-    -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>>;
+    fn changes_of(&self, revision: u64) -> BoxFuture<'_, Result<Vec<(Key, Action)>, StoreError>>;
 
     /// At most `limit` entries of the audit log before this one (0: the end),
     /// newest first.
-    fn audit(
-        &self,
-        before: u64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+    fn audit(&self, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
 
     /// All tokens of the API, also revoked ones, by name and time.
     fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiTokenRow>, StoreError>>;

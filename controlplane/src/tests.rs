@@ -28,6 +28,7 @@ use crate::{ControlPlane, Settings, start};
 mod config;
 mod delta;
 mod fake_node;
+mod outage;
 mod remove;
 mod restart;
 mod shared;

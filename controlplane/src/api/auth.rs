@@ -289,9 +289,10 @@ impl Tokens {
                 }
             ))
         })?;
-        let token = header.to_str().ok().and_then(bearer).ok_or_else(|| {
-            Refused("the `authorization` value is not `Bearer TOKEN`".to_owned())
-        })?;
+        let token =
+            header.to_str().ok().and_then(bearer).ok_or_else(|| {
+                Refused("the `authorization` value is not `Bearer TOKEN`".to_owned())
+            })?;
         self.refresh().await;
         let hash = Hash::of(token.as_bytes());
         let caller = self.find(door, hash)?;

@@ -54,17 +54,30 @@ impl Api {
         let mut text = String::new();
         head(&mut text, "revision", "gauge", "The newest revision.");
         let _ = writeln!(text, "mcp_fleet_revision {}", newest.revision);
-        head(&mut text, "resources", "gauge", "Resources of the newest revision.");
+        head(
+            &mut text,
+            "resources",
+            "gauge",
+            "Resources of the newest revision.",
+        );
         let _ = writeln!(text, "mcp_fleet_resources {}", newest.resources.len());
         head(&mut text, "nodes", "gauge", "Data planes by state.");
         for (state, name) in STATES {
             let count = nodes.iter().filter(|node| node.state() == state).count();
             let _ = writeln!(text, "mcp_fleet_nodes{{state=\"{name}\"}} {count}");
         }
-        head(&mut text, "writes_total", "counter", "Writes by how they ended.");
+        head(
+            &mut text,
+            "writes_total",
+            "counter",
+            "Writes by how they ended.",
+        );
         for (count, outcome) in self.writes.0.iter().zip(OUTCOMES) {
             let count = count.load(Ordering::Relaxed);
-            let _ = writeln!(text, "mcp_fleet_writes_total{{outcome=\"{outcome}\"}} {count}");
+            let _ = writeln!(
+                text,
+                "mcp_fleet_writes_total{{outcome=\"{outcome}\"}} {count}"
+            );
         }
         text
     }

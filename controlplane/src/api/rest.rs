@@ -108,7 +108,9 @@ async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) ->
     };
     // What one token sees is not for another's eyes.
     let private = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(header::CACHE_CONTROL, private);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, private);
     response
 }
 

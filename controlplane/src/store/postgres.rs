@@ -6,7 +6,7 @@
 //! (`publish/follow`).
 
 use std::{
-    collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,9 +24,8 @@ use tokio::{
 };
 
 use super::{
-    ApiTokenRow, AuditRow, Head, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow,
-    Write,
-    shared::{GONE, NodeChange, Saved, SeenNode, Shared},
+    ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    shared::{NodeChange, Saved, Shared},
 };
 use crate::{api::auth::Role, settings};
 
@@ -35,6 +34,7 @@ mod history;
 mod listen;
 mod rows;
 mod session;
+mod shared;
 mod write;
 
 use session::{Connections, Name};
@@ -48,15 +48,13 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How long a change of the schema may take.
 const MIGRATION: Duration = Duration::from_secs(300);
 const CLOSE: Duration = Duration::from_secs(3);
-/// Rows of control planes that have been gone for so long are removed.
-const FORGOTTEN: Duration = Duration::from_hours(1);
 
 /// A Postgres database.
 pub(crate) struct Postgres {
     connections: Connections,
     /// This control plane.
     id: String,
-    heard: std::sync::Arc<Notify>,
+    heard: Arc<Notify>,
     listener: JoinHandle<()>,
 }
 
@@ -87,10 +85,10 @@ impl Postgres {
         let _ = timeout(CLOSE, connection.close()).await;
 
         let connections = Connections::new(options, name);
-        let heard = std::sync::Arc::new(Notify::new());
+        let heard = Arc::new(Notify::new());
         let listener = tokio::spawn(listen::listen(
             connections.pool().clone(),
-            std::sync::Arc::clone(&heard),
+            Arc::clone(&heard),
         ));
         Ok(Self {
             connections,
@@ -318,100 +316,4 @@ fn bound(query: Statement, token: TokenRow) -> Statement {
         .bind(token.label)
         .bind(token.hash.0.to_vec())
         .bind(token.created_ms as i64)
-}
-
-impl Shared for Postgres {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.heard.notified())
-    }
-
-    fn beat(&self) -> BoxFuture<'_, Result<HashSet<String>, StoreError>> {
-        Box::pin(async {
-            let beat = sqlx::query(
-                "INSERT INTO control_planes VALUES ($1, clock_timestamp())
-                 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
-            );
-            let forget = sqlx::query(
-                "DELETE FROM control_planes WHERE seen_at < clock_timestamp() - make_interval(secs => $1)",
-            )
-            .bind(FORGOTTEN.as_secs_f64());
-            let live = sqlx::query_scalar(
-                "SELECT id FROM control_planes
-                 WHERE seen_at > clock_timestamp() - make_interval(secs => $1)",
-            )
-            .bind(GONE.as_secs_f64());
-            let id = self.id.clone();
-            let mut session = self.connections.get().await?;
-            session
-                .run(|db| {
-                    Box::pin(async move {
-                        beat.bind(id).execute(&mut *db).await?;
-                        forget.execute(&mut *db).await?;
-                        let live: Vec<String> = live.fetch_all(db).await?;
-                        Ok(live.into_iter().collect())
-                    })
-                })
-                .await
-        })
-    }
-
-    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async {
-            let query = sqlx::query("DELETE FROM control_planes WHERE id = $1");
-            self.execute(query.bind(self.id.clone())).await.map(drop)
-        })
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
-        Box::pin(async {
-            let query = sqlx::query("SELECT lineage, revision, root_hash FROM head");
-            let rows = self.read(query).await?;
-            let row = rows.first();
-            rows::head(
-                row.ok_or_else(|| self.name().damaged("it has no head"))?,
-                self.name(),
-            )
-        })
-    }
-
-    fn newest(&self) -> BoxFuture<'_, Result<(Head, Vec<ResourceRow>), StoreError>> {
-        Box::pin(async {
-            let mut session = self.connections.get().await?;
-            // Both statements see the same moment.
-            session
-                .begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await?;
-            let query = "SELECT lineage, revision, root_hash FROM head";
-            let row = session
-                .run(|db| Box::pin(sqlx::query(query).fetch_one(db)))
-                .await?;
-            let head = rows::head(&row, self.name())?;
-            let resources = write::resources(&mut session, self.name()).await?;
-            session.commit().await?;
-            Ok((head, resources))
-        })
-    }
-
-    fn nodes_since(&self, version: u64) -> BoxFuture<'_, Result<(u64, Vec<SeenNode>), StoreError>> {
-        Box::pin(async move {
-            let mut session = self.connections.get().await?;
-            // The number first: what is written meanwhile is read again.
-            let number = "SELECT version FROM nodes_version";
-            let newest: i64 = session
-                .run(|db| Box::pin(sqlx::query_scalar(number).fetch_one(db)))
-                .await?;
-            if newest as u64 == version {
-                return Ok((version, Vec::new()));
-            }
-            let query = sqlx::query("SELECT * FROM nodes WHERE changed > $1");
-            let query = query.bind(version as i64);
-            let rows = session.run(|db| Box::pin(query.fetch_all(db))).await?;
-            let nodes = rows.iter().map(|row| rows::seen_node(row, self.name()));
-            Ok((newest as u64, nodes.collect::<Result<_, _>>()?))
-        })
-    }
 }

@@ -1,35 +1,42 @@
-//! Several control planes over one Postgres, and Postgres in trouble.
+//! Several control planes over one Postgres.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use fleet_proto::v1::control_message::Message as FromControl;
+use fleet_proto::{hash::Hash, v1::control_message::Message as FromControl};
+use sqlx::{Connection, Executor};
 use tonic::Code;
 
 use super::*;
 use crate::{
-    StartError,
-    testing::{
-        forwarder::{Forwarder, Wire},
-        postgres::{Cluster, cluster},
-    },
+    Database,
+    store::{ChangeRow, RevisionRow, Store, Stored, postgres::Postgres, shared::Shared},
+    testing::postgres::cluster,
 };
 
 /// Control planes of one database share its tokens.
-struct Fleet {
-    url: String,
+pub(super) struct Fleet {
+    pub(super) url: String,
     admin: String,
     node: String,
 }
 
 impl Fleet {
     /// A database of its own, and the first control plane on it.
-    async fn new() -> (Self, Plane) {
+    pub(super) async fn new() -> (Self, Plane) {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_str().unwrap();
         Self::over(cluster().database(name).await).await
     }
 
-    async fn over(url: String) -> (Self, Plane) {
+    /// The store behind the control planes.
+    async fn store(&self) -> Postgres {
+        let Database::Postgres(database) = self.url.parse().unwrap() else {
+            panic!("{} is not a Postgres URL", self.url);
+        };
+        Postgres::open(&database).await.unwrap()
+    }
+
+    pub(super) async fn over(url: String) -> (Self, Plane) {
         let running = start(on(&url)).await.unwrap();
         let fleet = Self {
             url,
@@ -41,11 +48,11 @@ impl Fleet {
     }
 
     /// One more control plane.
-    async fn join(&self) -> Plane {
+    pub(super) async fn join(&self) -> Plane {
         self.join_by(&self.url).await
     }
 
-    async fn join_by(&self, url: &str) -> Plane {
+    pub(super) async fn join_by(&self, url: &str) -> Plane {
         let running = start(on(url)).await.unwrap();
         assert_eq!(running.admin_token(), None, "the first one has made it");
         self.plane(running)
@@ -61,7 +68,7 @@ impl Fleet {
     }
 }
 
-fn on(url: &str) -> Settings {
+pub(super) fn on(url: &str) -> Settings {
     Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
         database: url.parse().unwrap(),
@@ -69,45 +76,19 @@ fn on(url: &str) -> Settings {
     }
 }
 
-async fn names(plane: &Plane) -> BTreeSet<String> {
+pub(super) async fn names(plane: &Plane) -> BTreeSet<String> {
     let list = plane.list().await.resources;
     list.iter().map(|r| Key::of(r).unwrap().name).collect()
 }
 
 /// Waits until a control plane serves this revision.
-async fn until_revision(plane: &Plane, revision: u64) {
+pub(super) async fn until_revision(plane: &Plane, revision: u64) {
     plane.until(|nodes| nodes.revision == revision).await;
 }
 
-async fn try_apply(plane: &Plane, resources: Vec<Resource>) -> Result<u64, Status> {
+pub(super) async fn try_apply(plane: &Plane, resources: Vec<Resource>) -> Result<u64, Status> {
     let answer = plane.client().await.apply(apply(resources)).await?;
     Ok(answer.into_inner().revision)
-}
-
-/// Tries until the database takes writes again.
-async fn apply_when_back(plane: &Plane, resource: Resource) -> u64 {
-    let deadline = Instant::now() + 2 * PATIENCE;
-    loop {
-        match try_apply(plane, vec![resource.clone()]).await {
-            Ok(revision) => return revision,
-            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
-        }
-        assert!(Instant::now() < deadline, "writes do not work again");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// The refusal of a write while the database is gone.
-async fn refused(plane: &Plane) {
-    let status = try_apply(plane, vec![backend("refused")])
-        .await
-        .unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    let message = status.message();
-    assert!(
-        message.contains("nothing was changed") && message.contains("try again"),
-        "{message}"
-    );
 }
 
 #[tokio::test]
@@ -271,166 +252,6 @@ async fn five_hundred_racing_applies_make_one_line_and_lose_nothing() {
     assert!(history.revisions.iter().all(|r| r.created == 1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_postgres_loses_nothing_and_the_streams_go_on() {
-    let mut postgres = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
-    let (fleet, a) = Fleet::over(postgres.database("fleet").await).await;
-    let (a, b) = (Arc::new(a), Arc::new(fleet.join().await));
-    a.apply(vec![backend("first")]).await;
-    until_revision(&b, 1).await;
-    let (_node, set) = b.connect_synced("n1").await;
-    assert_eq!(set.names(), ["first"]);
-
-    // Writes until they fail; what was answered is in `done`.
-    let writers = [(&a, "a"), (&b, "b")].map(|(plane, who)| {
-        let (plane, who) = (Arc::clone(plane), who.to_owned());
-        tokio::spawn(async move {
-            let mut done = BTreeSet::new();
-            loop {
-                let name = format!("{who}-{}", done.len());
-                match try_apply(&plane, vec![backend(&name)]).await {
-                    Ok(_) => done.insert(name),
-                    Err(status) => {
-                        assert_eq!(status.code(), Code::Unavailable, "{status}");
-                        return done;
-                    }
-                };
-            }
-        })
-    });
-    a.until(|nodes| nodes.revision > 20).await;
-    let mut postgres = tokio::task::spawn_blocking(move || {
-        postgres.kill();
-        postgres
-    })
-    .await
-    .unwrap();
-    let mut acked: BTreeSet<_> = ["first".to_owned()].into();
-    for writer in writers {
-        acked.extend(writer.await.unwrap());
-    }
-    refused(&a).await;
-    // Reads and streams go on from memory.
-    assert!(names(&a).await.contains("first"));
-    let mut late = b.connect(hello("n2")).await;
-    assert!(late.set().await.names().contains(&"first"));
-
-    let _postgres = tokio::task::spawn_blocking(move || {
-        postgres.run();
-        postgres
-    })
-    .await
-    .unwrap();
-    let revision = apply_when_back(&a, backend("after")).await;
-    acked.insert("after".to_owned());
-    for plane in [&a, &b] {
-        until_revision(plane, revision).await;
-        let names = names(plane).await;
-        assert!(
-            names.is_superset(&acked),
-            "{names:?} lacks some of {acked:?}"
-        );
-        assert!(
-            names.len() <= acked.len() + 2,
-            "one write of each was in doubt"
-        );
-        let mut client = plane.client().await;
-        let request = RevisionsRequest { limit: 1000 };
-        let history = client.revisions(request).await.unwrap().into_inner();
-        let numbers: Vec<_> = history.revisions.iter().map(|r| r.number).collect();
-        assert_eq!(numbers, (1..=revision).rev().collect::<Vec<_>>());
-        // Every revision holds one more resource: none is half there.
-        assert_eq!(names.len() as u64, revision);
-    }
-    a.until(|nodes| nodes.nodes.len() == 2).await;
-}
-
-/// A control plane that is cut off catches up when the wire is whole again.
-async fn partition(wire: Wire) {
-    let (fleet, a) = Fleet::new().await;
-    let forwarder = Forwarder::to(cluster().port()).await;
-    let port = |port: u16| format!(":{port}/");
-    let cut_off = fleet
-        .url
-        .replace(&port(cluster().port()), &port(forwarder.port()));
-    let b = fleet.join_by(&cut_off).await;
-    a.apply(vec![backend("a")]).await;
-    until_revision(&b, 1).await;
-    let (mut node, _) = b.connect_synced("n1").await;
-    a.until_state("n1", NodeState::Synced).await;
-
-    forwarder.set(wire);
-    a.apply(vec![backend("b")]).await;
-    let started = Instant::now();
-    refused(&b).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(16),
-        "{:?}",
-        started.elapsed()
-    );
-    assert_eq!(names(&b).await, ["a".to_owned()].into());
-    // The others cannot know any more what becomes of its nodes.
-    a.until_state("n1", NodeState::Offline).await;
-
-    forwarder.set(Wire::Whole);
-    let set = node.set().await;
-    assert_eq!(set.names(), ["a", "b"]);
-    node.ack(&set).await;
-    a.until_state("n1", NodeState::Synced).await;
-    assert_eq!(apply_when_back(&b, backend("c")).await, 3);
-    until_revision(&a, 3).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_swallows_everything_heals() {
-    partition(Wire::Silent).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_closes_connections_heals() {
-    partition(Wire::Closed).await;
-}
-
-#[tokio::test]
-async fn a_write_whose_control_plane_is_cut_off_half_way_does_not_hold_up_the_others() {
-    use crate::{
-        Database,
-        store::{Store, postgres::Postgres},
-    };
-    let (fleet, a) = Fleet::new().await;
-    let forwarder = Forwarder::to(cluster().port()).await;
-    let port = |port: u16| format!(":{port}/");
-    let url = fleet
-        .url
-        .replace(&port(cluster().port()), &port(forwarder.port()));
-    let Database::Postgres(database) = url.parse().unwrap() else {
-        panic!("{url}");
-    };
-    let b = Postgres::open(&database).await.unwrap();
-    let write = b.write().await.unwrap();
-    forwarder.set(Wire::Silent);
-    assert_eq!(apply_when_back(&a, backend("a")).await, 1);
-    drop(write);
-}
-
-#[tokio::test]
-async fn a_start_without_postgres_says_what_to_do() {
-    // Nobody listens there any more.
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let url = format!("postgres://me:hunter2@127.0.0.1:{port}/fleet");
-    let error = start(on(&url)).await.err().unwrap();
-    assert!(matches!(error, StartError::Unreachable { .. }), "{error}");
-    let text = error.to_string();
-    assert!(
-        text.contains(&format!("postgres://me@127.0.0.1:{port}/fleet"))
-            && text.contains("refused")
-            && !text.contains("hunter2"),
-        "{text}"
-    );
-}
-
 #[tokio::test]
 async fn a_dry_run_and_a_conflict_leave_nothing_behind() {
     let (fleet, a) = Fleet::new().await;
@@ -450,4 +271,76 @@ async fn a_dry_run_and_a_conflict_leave_nothing_behind() {
     }
     let b = fleet.join().await;
     assert_eq!(b.apply(vec![backend("b")]).await, 2);
+}
+
+/// A resource with a field that this version does not know.
+fn of_a_newer_version(name: &str) -> ChangeRow {
+    let known = backend(name);
+    // Field 1999, a varint.
+    let body = [prost::Message::encode_to_vec(&known), vec![0xf8, 0x7c, 1]].concat();
+    let hash = Hash::of(&body);
+    ChangeRow {
+        key: Key::of(&known).unwrap(),
+        change: Stored::Created { body, hash },
+    }
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_neither_served_in_part_nor_written_over() {
+    let (fleet, a) = Fleet::new().await;
+    a.apply(vec![backend("a")]).await;
+    let before = a.list().await;
+    let newer = of_a_newer_version("new");
+    let (body, hash) = newer.change.body().unwrap();
+    assert_eq!(Hash::of(body), hash);
+    let store = fleet.store().await;
+    let write = store.write().await.unwrap();
+    let row = RevisionRow {
+        number: 2,
+        root_hash: Hash::of(b"of both"),
+        created_ms: 1,
+        author: "newer".to_owned(),
+        message: String::new(),
+        created: 1,
+        configured: 0,
+        deleted: 0,
+    };
+    write.commit(row, vec![newer]).await.unwrap();
+
+    let status = try_apply(&a, vec![backend("b")]).await.unwrap_err();
+    assert!(status.message().contains("upgrade"), "{status}");
+    assert_eq!(a.list().await, before);
+    let error = start(on(&fleet.url)).await.err().unwrap().to_string();
+    assert!(error.contains("upgrade"), "{error}");
+    assert_eq!(store.head().await.unwrap().revision, 2);
+}
+
+#[tokio::test]
+async fn a_database_that_is_set_back_is_followed() {
+    let (fleet, a) = Fleet::new().await;
+    a.apply(vec![backend("a")]).await;
+    let one = fleet.store().await.head().await.unwrap();
+    a.apply(vec![backend("b")]).await;
+    let mut node = a.connect(hello("n1")).await;
+    let set = node.set().await;
+    assert_eq!(set.names(), ["a", "b"]);
+    node.ack(&set).await;
+
+    let mut database = sqlx::PgConnection::connect(&fleet.url).await.unwrap();
+    let set_back = "BEGIN; DELETE FROM resources WHERE name = 'b';
+        DELETE FROM revision_changes WHERE revision = 2; DELETE FROM revisions WHERE number = 2;";
+    database.execute(set_back).await.unwrap();
+    sqlx::query("UPDATE head SET revision = 1, root_hash = $1")
+        .bind(one.root_hash.0.to_vec())
+        .execute(&mut database)
+        .await
+        .unwrap();
+    database.execute("COMMIT").await.unwrap();
+    until_revision(&a, 1).await;
+    assert_eq!(names(&a).await, ["a".to_owned()].into());
+    let set = node.set().await;
+    assert_eq!((set.revision(), set.root), (1, one.root_hash));
+    assert_eq!(a.apply(vec![backend("c")]).await, 2);
+    until_revision(&a, 2).await;
+    assert_eq!(names(&a).await, ["a".to_owned(), "c".to_owned()].into());
 }

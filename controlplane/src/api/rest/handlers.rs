@@ -262,7 +262,10 @@ fn place(key: &ResourceKey, name: &mut String, project: &mut String) -> Result<(
     } else {
         &key.project
     };
-    for (what, wanted, found) in [("name", key.name.as_str(), name), ("project", wanted, project)] {
+    for (what, wanted, found) in [
+        ("name", key.name.as_str(), name),
+        ("project", wanted, project),
+    ] {
         if found.is_empty() {
             wanted.clone_into(found);
         } else if found != wanted {

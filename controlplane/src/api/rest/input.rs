@@ -232,12 +232,14 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
     if length.is_some_and(|length| length > LARGEST_MESSAGE) {
         return Err(too_large());
     }
-    body::to_bytes(body, LARGEST_MESSAGE).await.map_err(|error| {
-        let source = std::error::Error::source(&error);
-        if source.is_some_and(|source| source.is::<LengthLimitError>()) {
-            too_large()
-        } else {
-            Failure::bad(format!("the body was cut off: {error}"))
-        }
-    })
+    body::to_bytes(body, LARGEST_MESSAGE)
+        .await
+        .map_err(|error| {
+            let source = std::error::Error::source(&error);
+            if source.is_some_and(|source| source.is::<LengthLimitError>()) {
+                too_large()
+            } else {
+                Failure::bad(format!("the body was cut off: {error}"))
+            }
+        })
 }

@@ -38,18 +38,17 @@ fn document() -> Json {
         ("/livez", "Whether the process answers.", "text/plain"),
         ("/readyz", "Whether it takes calls.", "text/plain"),
         ("/metrics", "Numbers for Prometheus.", "text/plain"),
-        (
-            "/api/v1/openapi.json",
-            "This document.",
-            "application/json",
-        ),
+        ("/api/v1/openapi.json", "This document.", "application/json"),
     ] {
         let operation = json!({
             "summary": summary,
             "security": [],
             "responses": {"200": {"description": "OK", "content": {text: {}}}},
         });
-        paths.entry(path.to_owned()).or_default().insert("get", operation);
+        paths
+            .entry(path.to_owned())
+            .or_default()
+            .insert("get", operation);
     }
     let problem = schemas.reference("Problem");
     let mut schemas = schemas.all();

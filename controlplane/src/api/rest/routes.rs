@@ -9,8 +9,7 @@ use super::{BASE, Failure, Input, Method, handlers, handlers::Reply};
 use crate::api::{Api, auth::Caller};
 
 /// What carries out a request.
-pub(super) type Handle =
-    fn(Arc<Api>, Caller, Input) -> BoxFuture<'static, Result<Reply, Failure>>;
+pub(super) type Handle = fn(Arc<Api>, Caller, Input) -> BoxFuture<'static, Result<Reply, Failure>>;
 
 /// A method of a path.
 #[derive(Clone)]
@@ -77,7 +76,11 @@ const PROJECT: Param = param("project", Value::Text, "The project; left out: `de
 const IN_PROJECT: Param = param("project", Value::Text, "Only this project; left out: all.");
 const DRY_RUN: Param = param("dry_run", Value::Flag, "Do everything but the writing.");
 const MESSAGE: Param = param("message", Value::Text, "Why; kept with the revision.");
-const LIMIT: Param = param("limit", Value::Limit, "At most this many; left out: 50; at most 1000.");
+const LIMIT: Param = param(
+    "limit",
+    Value::Limit,
+    "At most this many; left out: 50; at most 1000.",
+);
 
 /// The word in the path for a kind.
 pub(super) const fn plural(kind: Kind) -> &'static str {
@@ -91,27 +94,60 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
 /// Every route, in the order in which the document shows them.
 pub(super) fn all() -> Vec<Route> {
     let mut routes = vec![
-        post("/apply", "apply", "Writes and removes resources, as one revision.", handlers::apply)
-            .takes("ApplyRequest", false)
-            .conditional(),
-        post("/validate", "validate", "Checks resources; changes nothing.", handlers::validate)
-            .takes("ValidateRequest", false)
-            .gives("ValidateResponse"),
-        get("/resources", "listResources", "Resources of all kinds.", handlers::list)
-            .query(&[
-                param("kind", Value::Text, "Only this kind, such as `Backend`; left out: all."),
-                IN_PROJECT,
-            ])
-            .gives("ListResponse"),
+        post(
+            "/apply",
+            "apply",
+            "Writes and removes resources, as one revision.",
+            handlers::apply,
+        )
+        .takes("ApplyRequest", false)
+        .conditional(),
+        post(
+            "/validate",
+            "validate",
+            "Checks resources; changes nothing.",
+            handlers::validate,
+        )
+        .takes("ValidateRequest", false)
+        .gives("ValidateResponse"),
+        get(
+            "/resources",
+            "listResources",
+            "Resources of all kinds.",
+            handlers::list,
+        )
+        .query(&[
+            param(
+                "kind",
+                Value::Text,
+                "Only this kind, such as `Backend`; left out: all.",
+            ),
+            IN_PROJECT,
+        ])
+        .gives("ListResponse"),
     ];
     routes.extend(Kind::ALL.into_iter().flat_map(of_kind));
     routes.extend([
-        get("/revisions", "listRevisions", "Revisions, newest first.", handlers::revisions)
-            .query(&[LIMIT])
-            .gives("RevisionsResponse"),
-        get("/revisions/{number}", "getRevision", "What a revision changed.", handlers::revision)
-            .query(&[param("resources", Value::Flag, "Also give the resources it holds.")])
-            .gives("GetRevisionResponse"),
+        get(
+            "/revisions",
+            "listRevisions",
+            "Revisions, newest first.",
+            handlers::revisions,
+        )
+        .query(&[LIMIT])
+        .gives("RevisionsResponse"),
+        get(
+            "/revisions/{number}",
+            "getRevision",
+            "What a revision changed.",
+            handlers::revision,
+        )
+        .query(&[param(
+            "resources",
+            Value::Flag,
+            "Also give the resources it holds.",
+        )])
+        .gives("GetRevisionResponse"),
         post(
             "/revisions/{number}/rollback",
             "rollback",
@@ -120,25 +156,63 @@ pub(super) fn all() -> Vec<Route> {
         )
         .takes("RollbackRequest", true)
         .conditional(),
-        get("/nodes", "listNodes", "Data planes and what each of them serves.", handlers::nodes)
-            .gives("NodesResponse"),
-        get("/audit", "listAudit", "Who changed what, newest first.", handlers::audit)
-            .query(&[
-                LIMIT,
-                param("before", Value::Number, "Only entries before the one of this id."),
-            ])
-            .gives("AuditResponse"),
-        get("/tokens", "listTokens", "Tokens of the API.", handlers::tokens)
-            .query(&[param("all", Value::Flag, "Also those that are revoked or expired.")])
-            .gives("ListTokensResponse"),
-        post("/tokens", "createToken", "Makes a token.", handlers::create_token)
-            .takes("CreateTokenRequest", false)
-            .gives("CreateTokenResponse")
-            .statuses(&[201]),
-        delete("/tokens/{name}", "revokeToken", "Makes a token void.", handlers::revoke_token)
-            .gives("RevokeTokenResponse"),
-        get("/whoami", "whoAmI", "What the token of this call may do.", handlers::who_am_i)
-            .gives("WhoAmIResponse"),
+        get(
+            "/nodes",
+            "listNodes",
+            "Data planes and what each of them serves.",
+            handlers::nodes,
+        )
+        .gives("NodesResponse"),
+        get(
+            "/audit",
+            "listAudit",
+            "Who changed what, newest first.",
+            handlers::audit,
+        )
+        .query(&[
+            LIMIT,
+            param(
+                "before",
+                Value::Number,
+                "Only entries before the one of this id.",
+            ),
+        ])
+        .gives("AuditResponse"),
+        get(
+            "/tokens",
+            "listTokens",
+            "Tokens of the API.",
+            handlers::tokens,
+        )
+        .query(&[param(
+            "all",
+            Value::Flag,
+            "Also those that are revoked or expired.",
+        )])
+        .gives("ListTokensResponse"),
+        post(
+            "/tokens",
+            "createToken",
+            "Makes a token.",
+            handlers::create_token,
+        )
+        .takes("CreateTokenRequest", false)
+        .gives("CreateTokenResponse")
+        .statuses(&[201]),
+        delete(
+            "/tokens/{name}",
+            "revokeToken",
+            "Makes a token void.",
+            handlers::revoke_token,
+        )
+        .gives("RevokeTokenResponse"),
+        get(
+            "/whoami",
+            "whoAmI",
+            "What the token of this call may do.",
+            handlers::who_am_i,
+        )
+        .gives("WhoAmIResponse"),
     ]);
     routes
 }
@@ -148,12 +222,22 @@ fn of_kind(kind: Kind) -> [Route; 4] {
     let one = format!("{many}/{{name}}");
     let message = kind.as_str();
     let routes = [
-        get(&many, &format!("list{message}s"), &format!("All of kind {message}."), handlers::list)
-            .query(&[IN_PROJECT])
-            .gives("ListResponse"),
-        get(&one, &format!("get{message}"), &format!("One {message}."), handlers::get)
-            .query(&[PROJECT])
-            .gives(message),
+        get(
+            &many,
+            &format!("list{message}s"),
+            &format!("All of kind {message}."),
+            handlers::list,
+        )
+        .query(&[IN_PROJECT])
+        .gives("ListResponse"),
+        get(
+            &one,
+            &format!("get{message}"),
+            &format!("One {message}."),
+            handlers::get,
+        )
+        .query(&[PROJECT])
+        .gives(message),
         Route::new(
             Method::Put,
             &one,

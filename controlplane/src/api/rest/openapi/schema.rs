@@ -90,7 +90,9 @@ impl Schemas {
         });
         let choices = message.oneofs().filter(|oneof| !oneof.is_synthetic());
         for choice in choices {
-            let one = choice.fields().map(|field| json!({"required": [field.name()]}));
+            let one = choice
+                .fields()
+                .map(|field| json!({"required": [field.name()]}));
             schema["oneOf"] = one.collect();
         }
         schema
@@ -133,6 +135,9 @@ impl Schemas {
 }
 
 fn one_of(values: &EnumDescriptor) -> Json {
-    let names: Vec<_> = values.values().map(|value| value.name().to_owned()).collect();
+    let names: Vec<_> = values
+        .values()
+        .map(|value| value.name().to_owned())
+        .collect();
     json!({"type": "string", "enum": names})
 }
