@@ -75,6 +75,16 @@ command -v haproxy >/dev/null || missing+=(haproxy)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 [ ${#missing[@]} = 0 ] || debian "${missing[@]}"
 
+# A Postgres server for the store's tests, which start one of their own: any version that is there will do.
+postgres() {
+  local bin
+  for bin in $(dirname "$(command -v initdb || echo /none/x)") /usr/lib/postgresql/*/bin; do
+    [ -x "$bin/initdb" ] && [ -x "$bin/postgres" ] && return
+  done
+  debian postgresql
+}
+postgres
+
 # Node comes from npm as well: the suite needs 22, whatever the system has.
 npm_packages node "node-linux-$arch@22.23.3"
 ln -sfn "node_modules/node-linux-$arch/bin/node" "$deps/node/node"

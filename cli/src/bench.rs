@@ -29,7 +29,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let settings = mcp_controlplane::Settings {
             grpc_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            database: dir.path().join("fleet.db"),
+            database: dir.path().join("fleet.db").into(),
             ..mcp_controlplane::Settings::default()
         };
         let plane = mcp_controlplane::start(settings).await.unwrap();

@@ -13,6 +13,7 @@ use fleet_proto::{
 use tokio::sync::Mutex;
 
 use crate::{
+    api::strict::is_newer,
     clock::now_ms,
     publish::{Publisher, Snapshot},
     store::{AuditRow, ChangeRow, Head, RevisionRow, Store, StoreError, Write},
@@ -188,6 +189,10 @@ impl Changes {
         let mut write = store.write().await?;
         let head = write.head().clone();
         let rows = write.resources().await?;
+        if rows.iter().any(|row| is_newer(&row.body)) {
+            let revision = head.revision;
+            return Err(StoreError::OtherVersion { revision }.into());
+        }
         let base = blocking(move || load(rows))
             .await?
             .map_err(ChangeError::Invalid)?;
@@ -335,6 +340,10 @@ impl Changes {
         let (valid, _) = blocking(move || load(rows))
             .await?
             .map_err(ChangeError::Invalid)?;
+        if valid.root_hash() != head.root_hash {
+            let revision = head.revision;
+            return Err(StoreError::OtherVersion { revision }.into());
+        }
         Ok(valid)
     }
 }

@@ -7,8 +7,9 @@
 //!   `api/auth` their guard, and `api/strict` turns away what this version would not
 //!   understand in full;
 //! - `change`: request to revision, inside one transaction;
-//! - `store`: where revisions are kept (`store/sqlite`);
+//! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
 //! - `publish`: the newest revision in memory, and what a node is to see;
+//!   `publish/follow` brings in what other control planes write;
 //! - `sync`: the streams to the data planes, and what is known of each node.
 
 use std::{
@@ -35,9 +36,11 @@ pub mod settings;
 mod store;
 mod sync;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
-pub use settings::{Settings, SettingsError};
+pub use settings::{Database, Settings, SettingsError};
 
 use api::{
     Api,
@@ -47,8 +50,10 @@ use api::{
     strict::Strict,
 };
 use change::{ChangeError, Changes};
+use publish::follow::Follow;
 use store::{
     Store, StoreError,
+    postgres::Postgres,
     sqlite::{Sqlite, lock_path},
 };
 use sync::{Sync, node::Registry};
@@ -71,8 +76,9 @@ pub struct ControlPlane {
     shutdown: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
-    /// Held as long as the database is in use.
-    _lock: File,
+    follow: JoinHandle<()>,
+    /// Held as long as the file is in use.
+    _lock: Option<File>,
 }
 
 /// The control plane could not start.
@@ -109,6 +115,17 @@ pub enum StartError {
         .0.len(), listed(.0)
     )]
     Stored(Vec<Problem>),
+    /// The database server does not answer.
+    #[error(
+        "database {database} is out of reach: {reason} (tried for 10 s): see that it runs and accepts \
+         this user, or correct MCP_FLEET_DATABASE or --database"
+    )]
+    Unreachable {
+        /// The database.
+        database: String,
+        /// Why not.
+        reason: String,
+    },
     /// The database failed.
     #[error("{0}")]
     Store(String),
@@ -125,13 +142,19 @@ fn listed(problems: &[Problem]) -> String {
 
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error.to_string())
+        match error {
+            StoreError::Unreachable { database, reason } => Self::Unreachable { database, reason },
+            other => Self::Store(other.to_string()),
+        }
     }
 }
 
 impl From<TokenError> for StartError {
     fn from(error: TokenError) -> Self {
-        Self::Store(error.to_string())
+        match error {
+            TokenError::Store(error) => error.into(),
+            other @ TokenError::Random(_) => Self::Store(other.to_string()),
+        }
     }
 }
 
@@ -139,6 +162,7 @@ impl From<ChangeError> for StartError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Invalid(problems) => Self::Stored(problems),
+            ChangeError::Store(error) => error.into(),
             other => Self::Store(other.to_string()),
         }
     }
@@ -156,14 +180,18 @@ pub struct IssueError(String);
 /// taken, a stored configuration that this version cannot serve.
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
-    let lock = lock(&settings.database)?;
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.database).await?);
+    let (store, lock) = open(&settings.database).await?;
     let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
-    let nodes = store.nodes().await?;
-    sync::recall::recall(changes.publisher(), &*store, &nodes).await?;
-    let nodes = Arc::new(Registry::new(nodes));
+    let nodes = Arc::new(Registry::new(store.nodes().await?));
+    sync::recall::recall(changes.publisher(), &*store, &nodes.verdicts()).await?;
+    let mut follow = Follow::new(
+        Arc::clone(&store),
+        Arc::clone(changes.publisher()),
+        Arc::clone(&nodes),
+    );
+    follow.look().await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -206,8 +234,9 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
             },
         );
     let server = tokio::spawn(server);
+    let follow = tokio::spawn(follow.run(stopped.clone()));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
-    tracing::info!(grpc = %grpc_addr, database = %settings.database.display(), "control plane started");
+    tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
     Ok(ControlPlane {
         grpc_addr,
         rest,
@@ -218,7 +247,19 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         shutdown,
         server,
         persist,
+        follow,
         _lock: lock,
+    })
+}
+
+/// A SQLite file is this process's alone; a Postgres is anybody's.
+async fn open(database: &Database) -> Result<(Arc<dyn Store>, Option<File>), StartError> {
+    Ok(match database {
+        Database::Sqlite(path) => {
+            let lock = lock(path)?;
+            (Arc::new(Sqlite::open(path).await?), Some(lock))
+        }
+        Database::Postgres(postgres) => (Arc::new(Postgres::open(postgres).await?), None),
     })
 }
 
@@ -294,6 +335,14 @@ impl ControlPlane {
             .map_err(|error| IssueError(error.to_string()))
     }
 
+    /// Ends all that this control plane does itself, as if it had been killed.
+    #[cfg(test)]
+    fn abandon(&self) {
+        self.server.abort();
+        self.follow.abort();
+        self.persist.abort();
+    }
+
     /// Tells the nodes to come back later, ends all streams and calls, and closes
     /// the database.
     pub async fn shutdown(self) {
@@ -315,7 +364,13 @@ impl ControlPlane {
         };
         tokio::join!(rest, grpc);
         let _ = self.persist.await;
+        let _ = self.follow.await;
         self.nodes.flush(&*self.store).await;
+        if let Some(shared) = self.store.shared()
+            && let Err(error) = shared.leave().await
+        {
+            tracing::warn!(%error, "other control planes will notice later that this one is gone");
+        }
         self.store.close().await;
         tracing::info!("control plane stopped");
     }

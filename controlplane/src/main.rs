@@ -3,7 +3,6 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -24,9 +23,17 @@ struct Args {
     /// /livez, /readyz and /metrics.
     #[arg(long, env = "MCP_FLEET_REST_LISTEN", default_value = "127.0.0.1:8181")]
     rest_listen: SocketAddr,
-    /// SQLite file; made when there is none.
-    #[arg(long, env = "MCP_FLEET_DATABASE", default_value = "./mcp-fleet.db")]
-    database: PathBuf,
+    /// SQLite file (made when there is none), or a Postgres that several control planes
+    /// may share: postgres://USER@HOST/DATABASE. Passwords belong into the environment
+    /// (MCP_FLEET_DATABASE or PGPASSWORD) or into ~/.pgpass: a command line is visible to all.
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "MCP_FLEET_DATABASE",
+        hide_env_values = true,
+        default_value = "./mcp-fleet.db"
+    )]
+    database: String,
     /// Listen beyond loopback without TLS: tokens travel unencrypted.
     #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
@@ -81,7 +88,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let control_plane = mcp_controlplane::start(Settings {
         grpc_listen: args.grpc_listen,
         rest_listen: Some(args.rest_listen),
-        database: args.database,
+        database: args.database.parse()?,
         insecure: args.insecure,
         admin_token,
         node_token,

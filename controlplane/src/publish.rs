@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fleet_proto::{delta::Delta, hash::Hash, validate::Valid};
 use tokio::sync::watch;
 
+pub(crate) mod follow;
 mod history;
 
 use history::History;
@@ -121,6 +122,23 @@ impl Publisher {
             }
             newer
         });
+    }
+
+    /// Shows another state of the store, which is not newer: it was set back.
+    pub(crate) fn replace(&self, snapshot: Snapshot) {
+        let newest = Arc::new(snapshot);
+        self.history.add(Arc::clone(&newest));
+        self.state.send_replace(Published {
+            newest,
+            acked: None,
+            refused: false,
+        });
+    }
+
+    /// The newest revision that some node has acked.
+    pub(crate) fn acked_revision(&self) -> Option<u64> {
+        let state = self.state.borrow();
+        state.acked.as_ref().map(|acked| acked.revision)
     }
 
     /// One of the last revisions, by what it holds.

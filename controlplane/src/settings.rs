@@ -7,6 +7,10 @@ use std::{
 
 use crate::api::auth::Role;
 
+mod database;
+
+pub use database::{Database, Postgres};
+
 /// Shortest token an operator may choose.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -18,8 +22,8 @@ pub struct Settings {
     /// Address of the REST API; port 0 takes a free one. `None`: there is none, for
     /// a process that embeds a control plane.
     pub rest_listen: Option<SocketAddr>,
-    /// The SQLite file; made when there is none. Its folder must exist.
-    pub database: PathBuf,
+    /// A SQLite file, whose folder must exist, or a Postgres.
+    pub database: Database,
     /// Allows a listener beyond loopback although tokens travel unencrypted.
     pub insecure: bool,
     /// Admin token to use instead of a generated one.
@@ -33,7 +37,7 @@ impl Default for Settings {
         Self {
             grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8182)),
             rest_listen: None,
-            database: PathBuf::from("./mcp-fleet.db"),
+            database: Database::Sqlite(PathBuf::from("./mcp-fleet.db")),
             insecure: false,
             admin_token: None,
             node_token: None,
@@ -59,6 +63,15 @@ pub enum SettingsError {
         role: &'static str,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// A text that names no database.
+    #[error(
+        "the database given {what}: use a path, or postgres://USER@HOST/DATABASE \
+         (--database, MCP_FLEET_DATABASE)"
+    )]
+    Database {
+        /// What is wrong with it.
+        what: String,
     },
     /// One token for both roles: every node could change the configuration.
     #[error("the admin token and the node token given are the same: choose two different ones")]

@@ -15,9 +15,13 @@ use futures_util::future::BoxFuture;
 
 use crate::api::auth::{Access, Role};
 
+pub(crate) mod postgres;
+pub(crate) mod shared;
 pub(crate) mod sqlite;
 #[cfg(test)]
 mod tests;
+
+use shared::{NodeChange, Saved, Shared};
 
 /// A database of configuration. Implementations differ in SQL only; what they
 /// must do is asserted by one suite (`store/tests.rs`).
@@ -76,6 +80,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Adds a token; one of the same role and label is replaced.
     fn put_token(&self, token: TokenRow) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Adds a token unless there is one of its role and label; whether it did.
+    fn add_token(&self, token: TokenRow) -> BoxFuture<'_, Result<bool, StoreError>>;
+
     /// Removes the token of this role and label, if there is one.
     fn remove_token<'a>(
         &'a self,
@@ -89,9 +96,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Writes some nodes and removes others, in one transaction.
     fn save_nodes(
         &self,
-        changed: Vec<NodeRow>,
+        changed: Vec<NodeChange>,
         gone: Vec<String>,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    ) -> BoxFuture<'_, Result<Saved, StoreError>>;
+
+    /// What control planes that share this store tell each other; `None`: only one
+    /// process can use it.
+    fn shared(&self) -> Option<&dyn Shared>;
 
     /// Ends all connections.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -269,9 +280,40 @@ pub(crate) enum StoreError {
         database: String,
         source: sqlx::migrate::MigrateError,
     },
+    /// It cannot be reached, or does not answer.
+    #[error(
+        "database {database} is out of reach: {reason}: nothing was changed; what is stored is still \
+         served, and writes work again once the database does: see that it runs and can be reached, \
+         then try again"
+    )]
+    Unreachable { database: String, reason: String },
+    /// The connection was lost between a commit and its answer.
+    #[error(
+        "database {database} was lost while revision {revision} was committed: {reason}: it may have \
+         been made or not: look at the revisions once the database is back, or write the same again, \
+         which changes nothing twice"
+    )]
+    InDoubt {
+        database: String,
+        revision: u64,
+        reason: String,
+    },
+    /// What is stored has more in it than this version knows.
+    #[error(
+        "revision {revision} was written by another version, and this one would lose a part of it: \
+         upgrade this control plane"
+    )]
+    OtherVersion { revision: u64 },
     /// It holds what no version of this program writes.
     #[error(
         "database {database}: {what}: restore it from a backup, or use the program version that wrote it"
     )]
     Damaged { database: String, what: String },
+}
+
+impl StoreError {
+    /// Whether the same may work later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::InDoubt { .. })
+    }
 }

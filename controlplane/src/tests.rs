@@ -29,10 +29,12 @@ mod access;
 mod config;
 mod delta;
 mod fake_node;
+mod outage;
 mod remove;
 mod rest;
 mod restart;
 mod rollback;
+mod shared;
 mod stream;
 mod tokens;
 mod unknown;
@@ -191,7 +193,7 @@ fn settings(folder: &TempDir) -> Settings {
     Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
         rest_listen: Some("127.0.0.1:0".parse().unwrap()),
-        database: folder.path().join("fleet.db"),
+        database: folder.path().join("fleet.db").into(),
         ..Settings::default()
     }
 }

@@ -80,7 +80,7 @@ impl From<ChangeError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a request failed in the store");
-        if out_of_reach(&error) {
+        if error.is_passing() || out_of_reach(&error) {
             Self::Unavailable(error.to_string())
         } else {
             Self::Internal(error.to_string())

@@ -39,6 +39,17 @@ static INPUTS: LazyLock<BTreeMap<String, MessageDescriptor>> = LazyLock::new(|| 
     methods.collect()
 });
 
+/// Whether stored bytes of a `Resource` hold a field that this version does not
+/// know: a newer one has written them, and writing them again would lose it.
+pub(crate) fn is_newer(resource: &[u8]) -> bool {
+    static RESOURCE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
+        let pool = DescriptorPool::decode(DESCRIPTORS).expect("the build made them");
+        let resource = pool.get_message_by_name("fleet.v1.Resource");
+        resource.expect("the contract has it")
+    });
+    unknown::find(&RESOURCE, resource).is_some()
+}
+
 /// A gRPC service whose requests are single messages without unknown fields.
 #[derive(Clone)]
 pub(crate) struct Strict<S> {

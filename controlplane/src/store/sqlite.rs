@@ -26,6 +26,7 @@ use sqlx::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    shared::{NodeChange, Saved, Shared},
 };
 use crate::api::auth::Role;
 
@@ -225,6 +226,20 @@ impl Store for Sqlite {
         })
     }
 
+    fn add_token(&self, token: TokenRow) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let added = sqlx::query("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?)")
+                .bind(token.role.as_str())
+                .bind(token.label)
+                .bind(token.hash.0.to_vec())
+                .bind(token.created_ms as i64)
+                .execute(&self.writer)
+                .await
+                .map_err(self.name.failed())?;
+            Ok(added.rows_affected() > 0)
+        })
+    }
+
     fn remove_token<'a>(
         &'a self,
         role: Role,
@@ -252,14 +267,20 @@ impl Store for Sqlite {
 
     fn save_nodes(
         &self,
-        changed: Vec<NodeRow>,
+        changed: Vec<NodeChange>,
         gone: Vec<String>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
+    ) -> BoxFuture<'_, Result<Saved, StoreError>> {
         Box::pin(async move {
-            write::nodes(&self.writer, changed, gone)
+            let rows = changed.into_iter().map(|change| change.row).collect();
+            write::nodes(&self.writer, rows, gone)
                 .await
-                .map_err(self.name.failed())
+                .map_err(self.name.failed())?;
+            Ok(Saved::default())
         })
+    }
+
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

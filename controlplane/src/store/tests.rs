@@ -11,11 +11,12 @@ use fleet_proto::{
 
 use super::{
     ChangeRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, Stored, TokenRow,
-    sqlite::Sqlite,
+    postgres::Postgres, shared::NodeChange, sqlite::Sqlite,
 };
-use crate::api::auth::Role;
+use crate::{api::auth::Role, settings::Database, testing::postgres::cluster};
 
 mod history;
+mod postgres;
 
 use history::{
     a_revision_is_found_with_what_it_changed,
@@ -36,6 +37,20 @@ impl Fixture for OnSqlite {
     type Store = Sqlite;
     async fn open(folder: &Path) -> Result<Sqlite, StoreError> {
         Sqlite::open(&folder.join("fleet.db")).await
+    }
+}
+
+struct OnPostgres;
+
+impl Fixture for OnPostgres {
+    type Store = Postgres;
+    async fn open(folder: &Path) -> Result<Postgres, StoreError> {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let url = cluster().database(name).await;
+        let Database::Postgres(database) = url.parse().unwrap() else {
+            panic!("{url} is not a Postgres URL");
+        };
+        Postgres::open(&database).await
     }
 }
 
@@ -205,7 +220,7 @@ async fn everything_survives_a_restart<F: Fixture>(folder: &Path) {
     commit(&store, vec![created("a", "a1")]).await;
     let head = store.write().await.unwrap().head().clone();
     store.put_token(token(Role::Node, "up", 1)).await.unwrap();
-    store.save_nodes(vec![node("n1")], vec![]).await.unwrap();
+    store.save_nodes(vec![here("n1")], vec![]).await.unwrap();
     store.close().await;
 
     let store = F::open(folder).await.unwrap();
@@ -240,6 +255,14 @@ async fn a_token_is_replaced_by_one_of_its_role_and_label<F: Fixture>(folder: &P
     assert_eq!(store.tokens().await.unwrap(), expected[1..]);
 }
 
+async fn a_token_is_added_only_where_there_is_none<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    let (first, second) = (token(Role::Node, "up", 1), token(Role::Node, "up", 2));
+    assert!(store.add_token(first.clone()).await.unwrap());
+    assert!(!store.add_token(second).await.unwrap());
+    assert_eq!(store.tokens().await.unwrap(), [first]);
+}
+
 fn node(id: &str) -> NodeRow {
     let problem = v1::Problem {
         key: Some(key("a").to_wire()),
@@ -262,10 +285,28 @@ fn node(id: &str) -> NodeRow {
     }
 }
 
+/// A node that has just connected.
+fn here(id: &str) -> NodeChange {
+    NodeChange {
+        row: node(id),
+        connected: true,
+        since_ms: 1,
+    }
+}
+
+/// A node that is not connected any more.
+fn left(row: NodeRow) -> NodeChange {
+    NodeChange {
+        row,
+        connected: false,
+        since_ms: 1,
+    }
+}
+
 async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
     let store = F::open(folder).await.unwrap();
     store
-        .save_nodes(vec![node("n2"), node("n1"), node("n3")], vec![])
+        .save_nodes(vec![here("n2"), here("n1"), here("n3")], vec![])
         .await
         .unwrap();
     let bare = NodeRow {
@@ -273,7 +314,7 @@ async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
         ..NodeRow::default()
     };
     store
-        .save_nodes(vec![bare.clone()], vec!["n3".to_owned()])
+        .save_nodes(vec![left(bare.clone())], vec!["n3".to_owned()])
         .await
         .unwrap();
     assert_eq!(store.nodes().await.unwrap(), [node("n1"), bare]);
@@ -302,6 +343,7 @@ macro_rules! suites {
             revisions_are_listed_newest_first,
             everything_survives_a_restart,
             a_token_is_replaced_by_one_of_its_role_and_label,
+            a_token_is_added_only_where_there_is_none,
             nodes_are_written_replaced_and_removed,
             a_revision_is_found_with_what_it_changed,
             revisions_of_projects_are_counted_without_the_others,
@@ -311,7 +353,7 @@ macro_rules! suites {
     };
 }
 
-suites!(sqlite: super::OnSqlite);
+suites!(on_sqlite: super::OnSqlite, on_postgres: super::OnPostgres);
 
 #[tokio::test]
 async fn bytes_that_rotted_in_the_file_are_reported() {

@@ -1,11 +1,12 @@
 //! Who is connected and how each node stands: what `Nodes` and `WatchNodes` show.
 //!
-//! One row per node and no queues. Rows are written to the store in batches, so
-//! that a restarted control plane knows its nodes and what they have refused.
+//! One row per node and no queues. Rows are written to the store in batches
+//! (`sync/node/persist.rs`), so that a restarted control plane knows its nodes and
+//! what they have refused; those of other control planes come from there
+//! (`sync/node/others.rs`).
 
 use std::{
-    collections::{BTreeMap, btree_map},
-    mem,
+    collections::{BTreeMap, HashSet, btree_map},
     sync::Arc,
     time::Duration,
 };
@@ -17,11 +18,10 @@ use fleet_proto::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::{
-    clock::now_ms,
-    publish::Snapshot,
-    store::{NodeRow, Store},
-};
+use crate::{clock::now_ms, publish::Snapshot, store::NodeRow};
+
+mod others;
+mod persist;
 
 /// Refused root hashes remembered per node: only a target can come up again,
 /// and old targets come back by rollback at most.
@@ -33,14 +33,14 @@ const MOST_OFFLINE: usize = 10_000;
 /// Problems kept per node and list, and the length of their texts.
 const PROBLEMS: usize = 100;
 const LONGEST_TEXT: usize = 2048;
-/// Changes of nodes within this time are written to the store together.
-const GATHER: Duration = Duration::from_millis(200);
 
 /// All nodes that are known.
 pub(crate) struct Registry {
     nodes: Mutex<Nodes>,
     /// Counts visible changes.
     version: watch::Sender<u64>,
+    /// One write of the nodes at a time: an older row must not replace a newer one.
+    saving: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -49,6 +49,8 @@ struct Nodes {
     /// Forgotten, and still in the store.
     gone: Vec<String>,
     sessions: u64,
+    /// Other control planes that live.
+    live: HashSet<String>,
 }
 
 struct Node {
@@ -56,8 +58,16 @@ struct Node {
     /// By this boot and version.
     refused: Vec<Hash>,
     connection: Option<Connection>,
+    /// The other control plane that holds its stream.
+    owner: Option<String>,
     /// Not yet in the store.
     dirty: bool,
+    /// When its last stream was opened; of two, the newer one stays.
+    since_ms: u64,
+    /// Number of the last write that is known of.
+    stored: u64,
+    /// When it was last seen, as far as the store knows.
+    stored_seen_ms: u64,
 }
 
 struct Connection {
@@ -69,18 +79,9 @@ struct Connection {
 impl Registry {
     /// Nodes as they were left in the store, all offline.
     pub(crate) fn new(rows: Vec<NodeRow>) -> Self {
-        let known = rows.into_iter().map(|row| {
-            let refused = row.nacked_root.into_iter().collect();
-            (
-                row.node_id.clone(),
-                Node {
-                    row,
-                    refused,
-                    connection: None,
-                    dirty: false,
-                },
-            )
-        });
+        let known = rows
+            .into_iter()
+            .map(|row| (row.node_id.clone(), Node::stored(row)));
         let nodes = Nodes {
             known: known.collect(),
             ..Nodes::default()
@@ -88,6 +89,7 @@ impl Registry {
         Self {
             nodes: Mutex::new(nodes),
             version: watch::Sender::new(0),
+            saving: tokio::sync::Mutex::default(),
         }
     }
 
@@ -105,15 +107,10 @@ impl Registry {
         nodes.forget(now_ms());
         let node = match nodes.known.entry(hello.node_id.clone()) {
             btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            btree_map::Entry::Vacant(entry) => entry.insert(Node {
-                row: NodeRow {
-                    node_id: hello.node_id.clone(),
-                    ..NodeRow::default()
-                },
-                refused: Vec::new(),
-                connection: None,
-                dirty: true,
-            }),
+            btree_map::Entry::Vacant(entry) => entry.insert(Node::stored(NodeRow {
+                node_id: hello.node_id.clone(),
+                ..NodeRow::default()
+            })),
         };
         if node.connection.is_some() {
             tracing::warn!(
@@ -128,6 +125,9 @@ impl Registry {
             session,
             _replaced: sender,
         });
+        node.owner = None;
+        // Clocks differ: this stream is newer than any that is known of.
+        node.since_ms = now_ms().max(node.since_ms + 1);
         node.hello(hello, lineage);
         drop(nodes);
         self.bump();
@@ -149,67 +149,21 @@ impl Registry {
 
     /// All nodes by id, and how they stand towards the newest revision.
     pub(crate) fn view(&self, newest: &Snapshot) -> Vec<v1::Node> {
-        self.nodes
-            .lock()
-            .known
-            .values()
-            .map(|node| node.view(newest))
-            .collect()
+        let nodes = self.nodes.lock();
+        let known = nodes.known.values();
+        known.map(|node| node.view(newest, &nodes.live)).collect()
     }
 
     fn bump(&self) {
         self.version.send_modify(|version| *version += 1);
-    }
-
-    /// Writes what has changed to the store.
-    pub(crate) async fn flush(&self, store: &dyn Store) {
-        let (changed, gone) = {
-            let mut nodes = self.nodes.lock();
-            let gone = mem::take(&mut nodes.gone);
-            let rows = nodes
-                .known
-                .values_mut()
-                .filter_map(|node| mem::take(&mut node.dirty).then(|| node.row.clone()));
-            (rows.collect::<Vec<_>>(), gone)
-        };
-        if changed.is_empty() && gone.is_empty() {
-            return;
-        }
-        let ids: Vec<_> = changed.iter().map(|row| row.node_id.clone()).collect();
-        if let Err(error) = store.save_nodes(changed, gone.clone()).await {
-            tracing::error!(%error, "the state of the nodes could not be stored; it is kept in memory");
-            let mut nodes = self.nodes.lock();
-            nodes.gone.extend(gone);
-            for id in ids {
-                if let Some(node) = nodes.known.get_mut(&id) {
-                    node.dirty = true;
-                }
-            }
-        }
-    }
-
-    /// Writes changes to the store, in batches, until the control plane stops.
-    pub(crate) async fn persist(
-        self: Arc<Self>,
-        store: Arc<dyn Store>,
-        mut shutdown: watch::Receiver<bool>,
-    ) {
-        let mut changes = self.subscribe();
-        loop {
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                _ = shutdown.wait_for(|down| *down) => return,
-            }
-            tokio::time::sleep(GATHER).await;
-            self.flush(&*store).await;
-        }
     }
 }
 
 impl Nodes {
     fn forget(&mut self, now: u64) {
         let before = now.saturating_sub(FORGET.as_millis() as u64);
-        let offline = self.known.values().filter(|node| node.connection.is_none());
+        let known = self.known.values();
+        let offline = known.filter(|node| !node.is_online(&self.live));
         let mut offline: Vec<_> = offline
             .map(|node| (node.row.last_seen_ms, node.row.node_id.clone()))
             .collect();
@@ -225,6 +179,28 @@ impl Nodes {
 }
 
 impl Node {
+    /// As it was left in the store.
+    fn stored(row: NodeRow) -> Self {
+        Self {
+            refused: row.nacked_root.into_iter().collect(),
+            connection: None,
+            owner: None,
+            dirty: false,
+            since_ms: 0,
+            stored: 0,
+            stored_seen_ms: row.last_seen_ms,
+            row,
+        }
+    }
+
+    fn is_online(&self, live: &HashSet<String>) -> bool {
+        let elsewhere = self
+            .owner
+            .as_ref()
+            .is_some_and(|owner| live.contains(owner));
+        self.connection.is_some() || elsewhere
+    }
+
     fn hello(&mut self, hello: &Hello, lineage: &str) {
         let row = &mut self.row;
         if row.boot_id != hello.boot_id || row.version != hello.version {
@@ -247,14 +223,14 @@ impl Node {
         self.dirty = true;
     }
 
-    fn view(&self, newest: &Snapshot) -> v1::Node {
+    fn view(&self, newest: &Snapshot, live: &HashSet<String>) -> v1::Node {
         let row = &self.row;
         v1::Node {
             node_id: row.node_id.clone(),
             boot_id: row.boot_id.clone(),
             version: row.version.clone(),
             labels: row.labels.clone(),
-            state: self.state(newest).into(),
+            state: self.state(newest, live).into(),
             revision: row.revision,
             last_seen_ms: row.last_seen_ms,
             nacked_revision: row.nacked_revision,
@@ -264,9 +240,9 @@ impl Node {
         }
     }
 
-    fn state(&self, newest: &Snapshot) -> NodeState {
+    fn state(&self, newest: &Snapshot, live: &HashSet<String>) -> NodeState {
         let root = Some(newest.root_hash());
-        if self.connection.is_none() {
+        if !self.is_online(live) {
             NodeState::Offline
         } else if self.row.revision == newest.revision && self.row.root_hash == root {
             NodeState::Synced

@@ -82,7 +82,7 @@ async fn an_address_in_use_and_a_missing_folder_are_named() {
         error.contains(&plane.running.grpc_addr().to_string()) && error.contains("--grpc-listen")
     );
     let nowhere = Settings {
-        database: folder.path().join("no/fleet.db"),
+        database: folder.path().join("no/fleet.db").into(),
         ..settings(&folder)
     };
     let error = start(nowhere).await.err().unwrap().to_string();

@@ -38,7 +38,7 @@ impl Control {
     pub(crate) async fn start(flags: &Flags, places: &Places) -> Result<Self, Failure> {
         let settings = mcp_controlplane::Settings {
             grpc_listen: flags.grpc_listen,
-            database: places.database(),
+            database: places.database().into(),
             insecure: flags.insecure,
             ..mcp_controlplane::Settings::default()
         };

@@ -91,19 +91,28 @@ impl Tokens {
             self.remove(role, GENERATED).await?;
             return Ok(Some(given.to_owned()));
         }
-        self.remove(role, GIVEN).await?;
-        let exists = self
-            .known
-            .read()
-            .base
-            .iter()
-            .any(|t| t.role == role && t.label == GENERATED);
-        if exists {
+        // It may be given to another control plane of the same store.
+        let shared = self.store.shared().is_some();
+        if !shared {
+            self.remove(role, GIVEN).await?;
+        }
+        let base = |t: &TokenRow| t.label == GENERATED || (shared && t.label == GIVEN);
+        let known = |t: &TokenRow| t.role == role && base(t);
+        if self.known.read().base.iter().any(known) {
             return Ok(None);
         }
         let token = generate(role.as_str())?;
-        self.put(role, GENERATED, &token).await?;
-        Ok(Some(token))
+        let row = TokenRow {
+            role,
+            label: GENERATED.to_owned(),
+            hash: Hash::of(token.as_bytes()),
+            created_ms: now_ms(),
+        };
+        let mut turn = self.turn.lock().await;
+        // Of control planes that start at once, one makes it.
+        let added = self.store.add_token(row).await?;
+        self.load(&mut turn).await?;
+        Ok(added.then_some(token))
     }
 
     /// A new token for `mcpctl up`; the one before it is void.
