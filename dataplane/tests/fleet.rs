@@ -89,7 +89,7 @@ impl Fleet {
 async fn control_plane(folder: &Path, port: u16) -> ControlPlane {
     let settings = mcp_controlplane::Settings {
         grpc_listen: ([127, 0, 0, 1], port).into(),
-        database: folder.join("fleet.db"),
+        database: folder.join("fleet.db").into(),
         ..mcp_controlplane::Settings::default()
     };
     mcp_controlplane::start(settings).await.unwrap()
