@@ -114,6 +114,7 @@ pub struct DataPlane {
     mcp_addr: SocketAddr,
     admin_addr: SocketAddr,
     workers: Workers,
+    acceptor: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -152,8 +153,8 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let restored = control::restore(&node).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
+    let acceptor = tokio::spawn(workers.accept(mcp));
     let mut tasks = vec![
-        tokio::spawn(workers.accept(mcp)),
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
@@ -167,6 +168,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         mcp_addr,
         admin_addr,
         workers,
+        acceptor,
         tasks,
     })
 }
@@ -207,6 +209,10 @@ impl DataPlane {
         self.node.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.node.settings.drain).await;
         let workers = self.workers;
+        // First the listener, then the connections: one that a balancer has just opened would be
+        // closed under the call that it was opened for.
+        workers.close();
+        let _ = self.acceptor.await;
         // Not `spawn_blocking`: the runtime would wait for it when it is dropped,
         // however long the last call takes.
         let (done, stopped) = tokio::sync::oneshot::channel();

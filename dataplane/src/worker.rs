@@ -18,6 +18,7 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
+use socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -31,6 +32,9 @@ use crate::{call::WorkerId, listen, node::Node};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Silence after which the system asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long connections that were being opened when the listener was barred have to be accepted and
+/// to bring their request. Less than the second after which a barred client asks again.
+const LATE: Duration = Duration::from_millis(500);
 /// Connections handed to a worker and not yet taken.
 const QUEUE: usize = 1024;
 
@@ -38,6 +42,7 @@ const QUEUE: usize = 1024;
 pub struct Workers {
     hands: Vec<Hand>,
     threads: Vec<JoinHandle<()>>,
+    closed: watch::Sender<bool>,
     stop: watch::Sender<bool>,
 }
 
@@ -85,29 +90,33 @@ impl Workers {
         Ok(Self {
             hands,
             threads,
+            closed: watch::Sender::new(false),
             stop,
         })
     }
 
-    /// Accepts connections until the workers stop.
+    /// Accepts connections until [`close`](Self::close), and those that have come by then.
     pub fn accept(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
         let hands = self.hands.clone();
-        let mut stop = self.stop.subscribe();
+        let mut closed = self.closed.subscribe();
         async move {
-            loop {
-                tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => hand_over(&hands, stream).await,
-                        Err(error) => {
-                            // Out of descriptors: the next accept would fail as fast.
-                            tracing::warn!(%error, "a connection could not be accepted");
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
-                    },
-                    () = stopped(&mut stop) => return,
-                }
+            tokio::select! {
+                () = accept_all(&listener, &hands) => {}
+                () = stopped(&mut closed) => {}
             }
+            // Closing a listener resets what waits in its queue, although a balancer may have sent a
+            // call by now, which it will not send again. So nobody new gets in first.
+            if let Err(error) = bar(&listener) {
+                tracing::debug!(%error, "connections may come until the listener closes");
+            }
+            let _ = tokio::time::timeout(LATE, accept_all(&listener, &hands)).await;
         }
+    }
+
+    /// Ends [`accept`](Self::accept): who connects from then on is refused, and a balancer goes to
+    /// another replica. Connections live on.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
     }
 
     /// Ends the connections once their requests are answered, then the threads.
@@ -127,6 +136,33 @@ impl Workers {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // The sender being gone means the same.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Drops what would open a connection: its client asks again after a second, and is refused when
+/// the listener is closed by then. Connections that are being opened are completed.
+fn bar(listener: &TcpListener) -> io::Result<()> {
+    // Classic BPF over the TCP header: flags & SYN ? drop : pass.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x45, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ])
+}
+
+async fn accept_all(listener: &TcpListener, hands: &[Hand]) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => hand_over(hands, stream).await,
+            Err(error) => {
+                // Out of descriptors: the next accept would fail as fast.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
 }
 
 async fn hand_over(hands: &[Hand], stream: TcpStream) {

@@ -1,5 +1,5 @@
 //! Two data planes behind a balancer with the shipped configuration: clients of both eras need no
-//! affinity, and neither a dead control plane nor a data plane that stops costs a call.
+//! affinity, a dead control plane costs no call, and a node that cannot or will not is named.
 
 use std::{process::Output, sync::Arc};
 
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::clients::CLIENTS;
 
 /// One HTTP server of each era, as two backends.
-async fn backends() -> Result<[Backend; 2]> {
+pub(super) async fn backends() -> Result<[Backend; 2]> {
     Ok([
         Backend::start(Server::echo("alpha").legacy()).await?,
         Backend::start(Server::echo("beta").modern()).await?,
@@ -30,7 +30,7 @@ async fn backends() -> Result<[Backend; 2]> {
 }
 
 /// Applies them, and gives the revision that both data planes serve.
-async fn applied(replicas: &Replicas, [alpha, beta]: &[Backend; 2]) -> Result<u64> {
+pub(super) async fn applied(replicas: &Replicas, [alpha, beta]: &[Backend; 2]) -> Result<u64> {
     let mut admin = replicas.admin().await?;
     for plane in &replicas.planes {
         until("the data planes' streams", || {
@@ -50,7 +50,7 @@ async fn applied(replicas: &Replicas, [alpha, beta]: &[Backend; 2]) -> Result<u6
 }
 
 /// Clients of both eras, in turn.
-async fn clients(url: &str, count: usize) -> Result<Vec<Client>> {
+pub(super) async fn clients(url: &str, count: usize) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for index in 0..count {
         clients.push(if index % 4 >= 2 {
@@ -176,7 +176,7 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-async fn calls(replicas: &Replicas) -> Result<Vec<u64>> {
+pub(super) async fn calls(replicas: &Replicas) -> Result<Vec<u64>> {
     let mut calls = Vec::new();
     for plane in &replicas.planes {
         calls.push(plane.calls().await?);
@@ -243,53 +243,6 @@ async fn the_death_and_return_of_the_control_plane_fail_no_call_and_data_planes_
     let next = admin.apply(vec![more]).await?.revision;
     admin.acked(next).await?;
     load.goes_on(200).await?;
-    load.stop().await?;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn data_planes_replaced_one_by_one_behind_nginx_fail_no_call() -> Result<()> {
-    let backends = backends().await?;
-    let mut replicas = Replicas::start(&[]).await?;
-    // Longer than nginx keeps idle connections to data planes (5 s).
-    replicas.add("one", &["--drain-seconds", "7"]).await?;
-    replicas.add("two", &["--drain-seconds", "7"]).await?;
-    applied(&replicas, &backends).await?;
-    let balancer = Balancer::nginx(&replicas.planes).await?;
-    replaced_under_load(&mut replicas, &balancer).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn data_planes_replaced_one_by_one_behind_haproxy_fail_no_call() -> Result<()> {
-    let backends = backends().await?;
-    let mut replicas = Replicas::start(&[]).await?;
-    replicas.add("one", &["--drain-seconds", "7"]).await?;
-    replicas.add("two", &["--drain-seconds", "7"]).await?;
-    applied(&replicas, &backends).await?;
-    let balancer = Balancer::haproxy(&replicas.planes).await?;
-    replaced_under_load(&mut replicas, &balancer).await
-}
-
-/// Stops the first data plane as systemd does and starts it again, then the second one, while 16
-/// clients call without pause: what a new version of the program takes.
-async fn replaced_under_load(replicas: &mut Replicas, balancer: &Balancer) -> Result<()> {
-    let load = Load::start(clients(&balancer.url, 16).await?, &["alpha", "beta"]);
-    for index in 0..replicas.planes.len() {
-        load.goes_on(500).await?;
-        let used = calls(replicas).await?;
-        ensure!(
-            used.iter().all(|calls| *calls > 0),
-            "only one is used: {used:?}"
-        );
-        ensure!(replicas.planes[index].stop().await? == 0);
-        load.goes_on(500).await?;
-        replicas.restart(index).await?;
-        let plane = &replicas.planes[index];
-        until("calls at the new process", || async {
-            plane.calls().await.ok().filter(|calls| *calls > 0)
-        })
-        .await?;
-    }
     load.stop().await?;
     Ok(())
 }
