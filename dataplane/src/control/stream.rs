@@ -51,19 +51,23 @@ pub(super) async fn follow(
         opened: None,
     };
     let mut tries = Reconnect::new(urls);
+    let mut said = String::new();
     while let Some(url) = tries.next() {
         let ended = Box::pin(follower.stream(&url)).await;
         let asked = match ended {
-            Ok(asked) => asked.unwrap_or_default(),
+            Ok(asked) => {
+                said.clear();
+                asked.unwrap_or_default()
+            }
             Err(error) => {
                 let (code, message) = (error.code(), error.message());
-                tracing::warn!(
-                    url,
-                    ?code,
-                    message,
-                    "no stream to the control plane; serving what there is"
-                );
                 let reason = format!("{url}: {code:?}: {message}");
+                // The same failure again and again is no news.
+                if said != reason {
+                    let what = "no stream to the control plane; serving what there is";
+                    tracing::warn!(url, ?code, message, "{what}");
+                    said.clone_from(&reason);
+                }
                 follower.node.control.not_reached(reason);
                 Duration::ZERO
             }
@@ -225,7 +229,7 @@ async fn open(
     let channel = endpoint
         .connect()
         .await
-        .map_err(|e| Status::unavailable(format!("{e:?}")))?;
+        .map_err(|e| Status::unavailable(in_words(&e)))?;
     let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(ReceiverStream::new(sent));
     request
@@ -236,6 +240,20 @@ async fn open(
 
 fn stray(what: &str) -> Status {
     Status::data_loss(format!("{what} came before its begin"))
+}
+
+/// An error with what caused it: tonic's own text is just "transport error".
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = error.source();
+    }
+    words
 }
 
 fn credentials(token: &str) -> Result<MetadataValue<Ascii>, Status> {
