@@ -86,7 +86,9 @@ impl From<Status> for Failure {
             Code::Unauthenticated | Code::PermissionDenied => {
                 Self::NotAllowed(format!("the control plane refused: {text}"))
             }
-            Code::Unavailable => Self::Unreachable(format!("the control plane cannot do it now: {text}")),
+            Code::Unavailable => {
+                Self::Unreachable(format!("the control plane cannot do it now: {text}"))
+            }
             // What the client's own time limit looks like.
             Code::Cancelled | Code::DeadlineExceeded => {
                 Self::Unreachable(format!("the control plane did not answer in time: {text}"))

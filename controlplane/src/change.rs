@@ -274,7 +274,7 @@ impl Changes {
                 revision,
                 author = row.author,
                 action = audit.action,
-                message = row.message,
+                why = row.message,
                 created = row.created,
                 configured = row.configured,
                 deleted = row.deleted,

@@ -60,7 +60,7 @@ async fn admit(
     let (head, body) = request.into_parts();
     // The table is not held beyond this: what a later one drops can go.
     let gateway = node.table.load().gateway(head.uri.path()).cloned();
-    let gateway = gateway.ok_or_else(|| no_gateway(&node, &node.table.load()))?;
+    let gateway = gateway.ok_or_else(|| no_gateway(&node, &head.headers))?;
     same_site(&gateway, &head.headers, &head.uri, node.is_local())?;
     let principal = gateway
         .auth
@@ -94,14 +94,21 @@ async fn admit(
     }
 }
 
-fn no_gateway(node: &Node, table: &crate::table::RouteTable) -> Refusal {
+fn no_gateway(node: &Node, headers: &HeaderMap) -> Refusal {
+    let table = node.table.load();
     if !table.is_configured() {
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "this data plane has no configuration yet",
         );
     }
-    if node.is_local() {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let here = host
+        .and_then(host_name)
+        .is_some_and(|host| is_loopback(&host));
+    if node.is_local() && here && !headers.contains_key(header::ORIGIN) {
         // On a laptop the next question is always which paths there are.
         let mut paths: Vec<_> = table.gateways().map(|g| g.path.as_str()).collect();
         paths.sort_unstable();

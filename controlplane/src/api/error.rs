@@ -31,7 +31,7 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Conflict(String),
     /// The database is out of reach: nothing is wrong with the request.
-    #[error("the database is out of reach, nothing was changed: try again later: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// Our own fault.
     #[error("{0}")]
@@ -80,8 +80,13 @@ impl From<ChangeError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a request failed in the store");
-        if error.is_passing() || out_of_reach(&error) {
+        // A commit in doubt says so itself: something may have been changed.
+        if error.is_passing() {
             Self::Unavailable(error.to_string())
+        } else if out_of_reach(&error) {
+            Self::Unavailable(format!(
+                "the database is out of reach, nothing was changed: try again later: {error}"
+            ))
         } else {
             Self::Internal(error.to_string())
         }

@@ -12,6 +12,8 @@ use crate::store::{AuditRow, RevisionRow};
 /// Entries listed when the caller does not say.
 const SOME: u32 = 50;
 const MOST: u32 = 1000;
+/// Batches looked through for a caller who is limited to projects.
+const BATCHES: usize = 50;
 /// Changes shown of one entry of the audit log.
 const CHANGES: usize = 1000;
 
@@ -98,8 +100,13 @@ impl Api {
         let limit = limit(request.limit);
         let mut before = request.before;
         let mut entries = Vec::new();
-        while entries.len() < limit as usize {
-            let rows = self.store.audit(before, limit).await?;
+        // Who sees little must not make many queries of it.
+        let batch = if caller.is_limited() { MOST } else { limit };
+        for _ in 0..BATCHES {
+            if entries.len() >= limit as usize {
+                break;
+            }
+            let rows = self.store.audit(before, batch).await?;
             let Some(last) = rows.last() else { break };
             before = last.id;
             entries.extend(rows.into_iter().filter_map(|row| entry(caller, row)));

@@ -50,7 +50,7 @@ impl Api {
     /// The answer to `/metrics`.
     pub(super) fn metrics(&self) -> String {
         let newest = self.newest();
-        let nodes = self.nodes.view(&newest);
+        let nodes = self.nodes.states(&newest);
         let mut text = String::new();
         head(&mut text, "revision", "gauge", "The newest revision.");
         let _ = writeln!(text, "mcp_fleet_revision {}", newest.revision);
@@ -63,7 +63,7 @@ impl Api {
         let _ = writeln!(text, "mcp_fleet_resources {}", newest.resources.len());
         head(&mut text, "nodes", "gauge", "Data planes by state.");
         for (state, name) in STATES {
-            let count = nodes.iter().filter(|node| node.state() == state).count();
+            let count = nodes.iter().filter(|node| **node == state).count();
             let _ = writeln!(text, "mcp_fleet_nodes{{state=\"{name}\"}} {count}");
         }
         head(

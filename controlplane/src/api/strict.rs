@@ -22,6 +22,8 @@ use tower::Service;
 
 mod unknown;
 
+pub(crate) use unknown::MOST;
+
 /// A gRPC frame starts with a flag and a length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const FRAME_HEAD: usize = 5;
 

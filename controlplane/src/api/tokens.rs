@@ -55,8 +55,7 @@ impl Api {
             hash,
             created_ms: now,
             created_by: caller.name().to_owned(),
-            // Kept as a signed number.
-            expires_ms: expires_ms.map(|length| now.saturating_add(length).min(i64::MAX as u64)),
+            expires_ms: end(caller, expires_ms.map(|length| now.saturating_add(length))),
             revoked_ms: None,
         };
         let audit = entry(caller, "token.create", &row, now);
@@ -169,4 +168,16 @@ fn is_name(text: &str, others: &[u8]) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+}
+
+/// When a new token ends: as asked, but not after the one that makes it, or a
+/// token with an end could be made into one without.
+fn end(caller: &Caller, asked: Option<u64>) -> Option<u64> {
+    let own = Some(caller.token.expires_ms).filter(|end| *end != 0);
+    // Kept as a signed number.
+    [asked, own]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|end| end.min(i64::MAX as u64))
 }

@@ -33,6 +33,7 @@ const MOST_OFFLINE: usize = 10_000;
 /// Problems kept per node and list, and the length of their texts.
 const PROBLEMS: usize = 100;
 const LONGEST_TEXT: usize = 2048;
+const LONGEST_KEY: usize = 253;
 
 /// All nodes that are known.
 pub(crate) struct Registry {
@@ -145,6 +146,13 @@ impl Registry {
     /// Changes whenever [`view`](Self::view) does for reasons of a node.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// How each node stands towards the newest revision.
+    pub(crate) fn states(&self, newest: &Snapshot) -> Vec<NodeState> {
+        let nodes = self.nodes.lock();
+        let known = nodes.known.values();
+        known.map(|node| node.state(newest, &nodes.live)).collect()
     }
 
     /// All nodes by id, and how they stand towards the newest revision.
@@ -339,6 +347,11 @@ impl Drop for Session {
 fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.truncate(PROBLEMS);
     for problem in &mut problems {
+        if let Some(key) = &mut problem.key {
+            for text in [&mut key.project, &mut key.kind, &mut key.name] {
+                text.truncate(text.floor_char_boundary(LONGEST_KEY));
+            }
+        }
         for text in [&mut problem.path, &mut problem.message] {
             text.truncate(text.floor_char_boundary(LONGEST_TEXT));
         }

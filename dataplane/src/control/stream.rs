@@ -28,6 +28,8 @@ use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Longest time that a control plane may send a node away for.
+const LONGEST_AWAY: Duration = Duration::from_secs(60);
 /// Longest message: a chunk of 256 KiB, unless a single resource is larger.
 const MAX_MESSAGE: usize = 64 << 20;
 /// Answers under way; there is one nonce in flight.
@@ -65,7 +67,7 @@ pub(super) async fn follow(
                 // The same failure again and again is no news.
                 if said != reason {
                     let what = "no stream to the control plane; serving what there is";
-                    tracing::warn!(url, ?code, message, "{what}");
+                    tracing::warn!(url, ?code, reason = message, "{what}");
                     said.clone_from(&reason);
                 }
                 follower.node.control.not_reached(reason);
@@ -134,7 +136,11 @@ impl Follower {
                     self.keep();
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
-                Down::GoAway(go) => return Ok(Some(Duration::from_millis(go.retry_after_ms))),
+                Down::GoAway(go) => {
+                    return Ok(Some(
+                        Duration::from_millis(go.retry_after_ms).min(LONGEST_AWAY),
+                    ));
+                }
             }
         }
     }

@@ -12,7 +12,10 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, Method, Route, routes::Value};
-use crate::LARGEST_MESSAGE;
+use crate::{LARGEST_MESSAGE, api::strict::MOST};
+
+/// Longest time for a body to arrive.
+const ARRIVAL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a handler gets.
 pub(super) struct Input {
@@ -232,14 +235,23 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
     if length.is_some_and(|length| length > LARGEST_MESSAGE) {
         return Err(too_large());
     }
-    body::to_bytes(body, LARGEST_MESSAGE)
-        .await
-        .map_err(|error| {
-            let source = std::error::Error::source(&error);
-            if source.is_some_and(|source| source.is::<LengthLimitError>()) {
-                too_large()
-            } else {
-                Failure::bad(format!("the body was cut off: {error}"))
-            }
-        })
+    let read = tokio::time::timeout(ARRIVAL, body::to_bytes(body, LARGEST_MESSAGE)).await;
+    let Ok(read) = read else {
+        let what = format!("the body did not arrive within {ARRIVAL:?}");
+        return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, what));
+    };
+    let bytes = read.map_err(|error| {
+        let source = std::error::Error::source(&error);
+        if source.is_some_and(|source| source.is::<LengthLimitError>()) {
+            too_large()
+        } else {
+            Failure::bad(format!("the body was cut off: {error}"))
+        }
+    })?;
+    // Small on the wire and large in memory: as for gRPC, by its commas.
+    if bytes.iter().filter(|byte| **byte == b',').count() > MOST {
+        let what = format!("the body has more than {MOST} elements: split it");
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, what));
+    }
+    Ok(bytes)
 }

@@ -238,3 +238,25 @@ async fn an_admin_of_a_project_rules_over_the_tokens_of_that_project_only() {
         assert_eq!(done.is_ok(), gone, "{done:?}");
     }
 }
+
+#[tokio::test]
+async fn a_token_with_an_end_makes_none_that_outlives_it() {
+    let plane = Plane::start().await;
+    let mut admin = plane.client().await;
+    let lead = CreateTokenRequest {
+        expires_in: Some(duration::Duration::from_secs(3600)),
+        ..wanted("lead", TokenRole::Admin, &[])
+    };
+    let lead = admin.create_token(lead).await.unwrap().into_inner();
+    let end = lead.token.unwrap().expires_ms;
+    let mut client = plane.client_with(&lead.value).await;
+    let later = duration::Duration::from_secs(7200);
+    for (name, asked) in [("ever", None), ("later", Some(later))] {
+        let request = CreateTokenRequest {
+            expires_in: asked,
+            ..wanted(name, TokenRole::Viewer, &[])
+        };
+        let made = client.create_token(request).await.unwrap().into_inner();
+        assert_eq!(made.token.unwrap().expires_ms, end, "{name}");
+    }
+}

@@ -126,3 +126,17 @@ fn bytes_that_are_no_message_are_left_to_the_decoder() {
     assert_eq!(told(&[0x0c]), "", "the end of a group that has not begun");
     assert_eq!(told(&[0x09; 8]), "", "a fixed64 where a message belongs");
 }
+
+#[test]
+fn a_request_that_is_small_on_the_wire_and_large_in_memory_is_refused() {
+    let empty = field(1, b"");
+    assert_eq!(find(apply(), &empty.repeat(MOST)), None);
+    assert_eq!(
+        find(apply(), &empty.repeat(MOST + 1)),
+        Some(Refused::TooMany)
+    );
+    // What is nested counts, too.
+    let names = field(2, &field(5, b"").repeat(MOST));
+    let nested = field(1, &names);
+    assert_eq!(find(apply(), &nested), Some(Refused::TooMany));
+}
