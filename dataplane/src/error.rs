@@ -18,6 +18,8 @@ pub const INVALID_REQUEST: i64 = -32_600;
 pub const METHOD_NOT_FOUND: i64 = -32_601;
 /// JSON-RPC: the parameters do not fit the method.
 pub const INVALID_PARAMS: i64 = -32_602;
+/// JSON-RPC: something went wrong that is not the client's fault.
+pub const INTERNAL_ERROR: i64 = -32_603;
 /// MCP until 2025-11-25: no such resource. Since 2026-07-28 it is [`INVALID_PARAMS`].
 pub const RESOURCE_NOT_FOUND: i64 = -32_002;
 /// MCP 2026-07-28: headers and body disagree.

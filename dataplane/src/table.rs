@@ -9,7 +9,11 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use fleet_proto::{hash::Hash, key::Key, validate::Problem};
+use fleet_proto::{
+    hash::Hash,
+    key::Key,
+    validate::{DEFAULT_SEPARATOR, Problem},
+};
 
 use crate::{
     auth::Auth,
@@ -81,9 +85,6 @@ impl Naming {
         }
     }
 }
-
-/// Between backend and name, unless a gateway says otherwise.
-pub const DEFAULT_SEPARATOR: &str = "__";
 
 impl RouteTable {
     /// Whether this is a configuration, and not the emptiness before the first.

@@ -14,7 +14,9 @@ use crate::{
     body::Body,
     call::{Call, Era, Method, ProtocolVersion, Reply},
     envelope::{self, Kind, Message, ScanError},
-    error::{CallError, INVALID_PARAMS, INVALID_REQUEST, error_message, result_message},
+    error::{
+        CallError, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, error_message, result_message,
+    },
     listen::Refusal,
     session::Session,
     stack,
@@ -213,7 +215,7 @@ async fn initialize(inbound: &Inbound, message: &Message) -> Response<Body> {
         Ok(session) => session,
         Err(error) => {
             tracing::error!(%error, "no session could be opened");
-            let error = CallError::refused(-32_603, "no session could be opened");
+            let error = CallError::refused(INTERNAL_ERROR, "no session could be opened");
             return json(StatusCode::OK, error.to_message(id));
         }
     };

@@ -14,13 +14,10 @@ use crate::{
     call::{Era, ProtocolVersion},
     catalog::Snapshot,
     codec::SERVER_INFO,
-    error::CallError,
+    error::{CallError, INTERNAL_ERROR},
     table::Gateway,
     upstream::Upstream,
 };
-
-/// JSON-RPC: something went wrong that is not the client's fault.
-const INTERNAL_ERROR: i64 = -32_603;
 
 /// The `InitializeResult` for a client of this version: a JSON text.
 ///

@@ -14,7 +14,7 @@ use std::{
 use fleet_proto::{
     key::{Key, Kind},
     v1::{self, auth_policy::Scheme},
-    validate::{DEFAULT_MAX_DURATION, DEFAULT_TIMEOUT, Problem, Valid},
+    validate::{DEFAULT_MAX_DURATION, DEFAULT_SEPARATOR, DEFAULT_TIMEOUT, Problem, Valid},
 };
 
 use super::{
@@ -217,7 +217,7 @@ impl Compiler<'_> {
         let naming = match (gateway.bare_names, gateway.separator.as_str()) {
             (true, _) => Naming::Bare,
             (false, "") => Naming::Prefixed {
-                separator: super::DEFAULT_SEPARATOR.to_owned(),
+                separator: DEFAULT_SEPARATOR.to_owned(),
             },
             (false, separator) => Naming::Prefixed {
                 separator: separator.to_owned(),
