@@ -44,6 +44,10 @@ async fn broken_backends_delay_neither_start_nor_lists_nor_calls() -> Result<()>
     for (name, backend) in &wrong {
         yaml += &http(name, &backend.url());
     }
+    // One that may be silent for longer than anybody waits here: what bounds the first list
+    // must not be its timeout.
+    let silent = Backend::start(broken::hanging()).await?;
+    yaml += &http("silent", &silent.url()).replace("timeout: 2s", "timeout: 60s");
     let garbage = json!({"command": "/bin/sh", "args": [here("servers/garbage.sh")]});
     let missing = json!({"command": "/not/a/program"});
     for (name, stdio) in [("garbage", garbage), ("missing", missing)] {
@@ -51,12 +55,12 @@ async fn broken_backends_delay_neither_start_nor_lists_nor_calls() -> Result<()>
     }
 
     let fleet = Fleet::start(&yaml).await?;
-    let mut client = fleet.client().await?;
     let asked = Instant::now();
+    let mut client = fleet.client().await?;
     let names = client.names("tools/list").await?;
     ensure!(
         asked.elapsed() < AT_ONCE,
-        "the first list took {:?}",
+        "the first session and list took {:?}",
         asked.elapsed()
     );
     ensure!(names == ["good__echo"], "listed: {names:?}");
