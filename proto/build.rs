@@ -4,11 +4,14 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 7] = [
     "fleet/v1/types.proto",
     "fleet/v1/config.proto",
     "fleet/v1/sync.proto",
     "fleet/v1/admin.proto",
+    "fleet/v1/identity.proto",
+    "fleet/v1/security.proto",
+    "fleet/v1/reports.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

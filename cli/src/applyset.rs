@@ -113,6 +113,7 @@ fn owner(resource: &Resource) -> Option<&str> {
         resource::Kind::Backend(b) => &b.labels,
         resource::Kind::Gateway(g) => &g.labels,
         resource::Kind::AuthPolicy(a) => &a.labels,
+        resource::Kind::Secret(s) => &s.labels,
     };
     labels.get(LABEL).map(String::as_str)
 }
@@ -122,6 +123,7 @@ fn labels_mut(resource: &mut Resource) -> Option<&mut BTreeMap<String, String>> 
         resource::Kind::Backend(b) => &mut b.labels,
         resource::Kind::Gateway(g) => &mut g.labels,
         resource::Kind::AuthPolicy(a) => &mut a.labels,
+        resource::Kind::Secret(s) => &mut s.labels,
     })
 }
 

@@ -16,8 +16,9 @@ pub(crate) fn parse_kind(word: &str) -> Result<Kind, Failure> {
         "backend" | "backends" => Ok(Kind::Backend),
         "gateway" | "gateways" => Ok(Kind::Gateway),
         "authpolicy" | "authpolicies" => Ok(Kind::AuthPolicy),
+        "secret" | "secrets" => Ok(Kind::Secret),
         _ => Err(Failure::Usage(format!(
-            "there is no kind {word:?}: use backend, gateway or auth-policy"
+            "there is no kind {word:?}: use backend, gateway, auth-policy or secret"
         ))),
     }
 }
@@ -28,6 +29,7 @@ pub(crate) const fn word(kind: Kind) -> &'static str {
         Kind::Backend => "backend",
         Kind::Gateway => "gateway",
         Kind::AuthPolicy => "auth-policy",
+        Kind::Secret => "secret",
     }
 }
 

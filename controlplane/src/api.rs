@@ -227,6 +227,7 @@ fn applied(outcome: &Outcome) -> v1::ApplyResponse {
         changed: outcome.changed,
         changes: wire(&outcome.changes),
         problems: Vec::new(),
+        secrets_version: 0,
     }
 }
 

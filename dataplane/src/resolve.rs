@@ -20,6 +20,9 @@ pub fn resolve(text: &str, allow: Allow) -> Result<String, String> {
             Part::Literal(literal) => out.push_str(&literal),
             Part::Env(name) => out.push_str(&env(&name, allow)?),
             Part::File(path) => out.push_str(&file(&path, allow)?),
+            Part::Secret(name) => {
+                return Err(format!("${{secret:{name}}} has no value on this node"));
+            }
         }
     }
     Ok(out)

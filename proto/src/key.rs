@@ -16,11 +16,13 @@ pub enum Kind {
     Gateway,
     /// How clients prove who they are.
     AuthPolicy,
+    /// A value that backends need and nobody is to read.
+    Secret,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Backend, Self::Gateway, Self::AuthPolicy];
+    pub const ALL: [Self; 4] = [Self::Backend, Self::Gateway, Self::AuthPolicy, Self::Secret];
 
     /// Its name in files (`kind:`) and in [`ResourceKey::kind`].
     #[must_use]
@@ -29,6 +31,7 @@ impl Kind {
             Self::Backend => "Backend",
             Self::Gateway => "Gateway",
             Self::AuthPolicy => "AuthPolicy",
+            Self::Secret => "Secret",
         }
     }
 
@@ -79,6 +82,7 @@ impl Key {
             resource::Kind::Backend(b) => Self::new(&b.project, Kind::Backend, &b.name),
             resource::Kind::Gateway(g) => Self::new(&g.project, Kind::Gateway, &g.name),
             resource::Kind::AuthPolicy(a) => Self::new(&a.project, Kind::AuthPolicy, &a.name),
+            resource::Kind::Secret(s) => Self::new(&s.project, Kind::Secret, &s.name),
         })
     }
 

@@ -6,6 +6,7 @@
 //! - [`validate`]: resources to [`Valid`](validate::Valid), or every problem with its path;
 //! - [`reference`](mod@reference), [`select`]: rules that validation and data plane share: `${env:NAME}`
 //!   in texts, and which backends are behind a gateway;
+//! - [`secret`]: the values of Secrets, which no set of resources holds;
 //! - [`hash`]: resource hash and root hash;
 //! - [`delta`](mod@delta): from one set to another, and the parts in which that is sent;
 //! - [`write`](mod@write): resources to files again;
@@ -20,6 +21,7 @@ pub mod key;
 mod nearest;
 pub mod read;
 pub mod reference;
+pub mod secret;
 pub mod select;
 pub mod validate;
 pub mod write;

@@ -1,7 +1,9 @@
-//! `${env:NAME}` and `${file:/path}` inside texts of the configuration.
+//! `${env:NAME}`, `${file:/path}` and `${secret:NAME}` inside texts of the configuration.
 //!
 //! Validation checks that they are well formed; a data plane resolves them.
 //! `$$` stands for one `$`; a `$` before anything but `{` and `$` is itself.
+
+use crate::validate::bad_name;
 
 /// A piece of a text with references.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Part {
     Env(String),
     /// The contents of a file on the data plane, by its absolute path.
     File(String),
+    /// The value of a Secret of the same project, by its name.
+    Secret(String),
 }
 
 /// Splits a text into its parts. An empty text has none.
@@ -28,8 +32,8 @@ pub fn references(text: &str) -> Result<Vec<Part>, String> {
         let after = &rest[dollar + 1..];
         if let Some(inside) = after.strip_prefix('{') {
             let end = inside.find('}').ok_or(
-                "a reference `${` is not closed by `}`: write `${env:NAME}` or `${file:/path}`, \
-                 and `$${` for a literal `${`",
+                "a reference `${` is not closed by `}`: write `${env:NAME}`, `${file:/path}` or \
+                 `${secret:NAME}`, and `$${` for a literal `${`",
             )?;
             let part = reference(&inside[..end])?;
             if !literal.is_empty() {
@@ -65,13 +69,19 @@ fn reference(inside: &str) -> Result<Part, String> {
         Some(("file", path)) => {
             Err(format!("`${{file:{path}}}` needs an absolute path, such as `${{file:/run/secrets/token}}`"))
         }
+        Some(("secret", name)) => match bad_name(name) {
+            None => Ok(Part::Secret(name.to_owned())),
+            Some(_) => Err(format!(
+                "`${{secret:{name}}}` does not name a Secret: letters, digits, `_`, `-` and `.`, the first one a letter or digit"
+            )),
+        },
         Some((scheme, _)) if is_variable(scheme) => Err(format!(
-            "`${{{scheme}:...}}` is not a known reference: write `${{env:NAME}}` or `${{file:/path}}`, and `$${{` for a literal `${{`"
+            "`${{{scheme}:...}}` is not a known reference: write `${{env:NAME}}`, `${{file:/path}}` or `${{secret:NAME}}`, and `$${{` for a literal `${{`"
         )),
         None if is_variable(inside) => Err(format!(
             "`${{{inside}}}` is not a known reference: write `${{env:{inside}}}`, or `$${{` for a literal `${{`"
         )),
-        _ => Err("unknown reference `${...}`: write `${env:NAME}` or `${file:/path}`, and `$${` for a literal `${`".into()),
+        _ => Err("unknown reference `${...}`: write `${env:NAME}`, `${file:/path}` or `${secret:NAME}`, and `$${` for a literal `${`".into()),
     }
 }
 
@@ -93,13 +103,14 @@ mod tests {
         assert_eq!(references("plain").unwrap(), [literal("plain")]);
         assert_eq!(references("${env:A}").unwrap(), [env("A")]);
         assert_eq!(
-            references("a ${env:A}${env:_B2} ${file:/run/a b}!").unwrap(),
+            references("a ${env:A}${env:_B2} ${file:/run/a b}${secret:x.y-1}!").unwrap(),
             [
                 literal("a "),
                 env("A"),
                 env("_B2"),
                 literal(" "),
                 Part::File("/run/a b".into()),
+                Part::Secret("x.y-1".into()),
                 literal("!")
             ]
         );
@@ -131,10 +142,9 @@ mod tests {
             ("${env:}", "does not name an environment variable"),
             ("${env:1A}", "does not name an environment variable"),
             ("${file:token}", "absolute path"),
-            (
-                "${secret:token}",
-                "`${secret:...}` is not a known reference",
-            ),
+            ("${vault:token}", "`${vault:...}` is not a known reference"),
+            ("${secret:}", "does not name a Secret"),
+            ("${secret:a/b}", "does not name a Secret"),
             ("${env:A", "not closed"),
             ("${}", "unknown reference"),
         ] {

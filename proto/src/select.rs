@@ -17,10 +17,33 @@ pub struct Selector<'a> {
     labels: &'a BTreeMap<String, String>,
 }
 
+/// A list of names and globs.
 #[derive(Debug)]
-struct Names<'a> {
+pub struct Names<'a> {
     exact: HashSet<&'a str>,
     globs: Vec<GlobMatcher>,
+}
+
+impl<'a> Names<'a> {
+    /// The names and globs of a list. A glob that does not compile matches nothing;
+    /// validation refuses it.
+    #[must_use]
+    pub fn new(list: &'a [String]) -> Self {
+        let (globs, exact): (Vec<_>, Vec<_>) = list.iter().partition(|name| is_glob(name));
+        Self {
+            exact: exact.into_iter().map(String::as_str).collect(),
+            globs: globs
+                .into_iter()
+                .filter_map(|glob| compile(glob).ok())
+                .collect(),
+        }
+    }
+
+    /// Whether a name is in the list.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.exact.contains(name) || self.globs.iter().any(|glob| glob.is_match(name))
+    }
 }
 
 impl<'a> Selector<'a> {
@@ -28,15 +51,7 @@ impl<'a> Selector<'a> {
     /// validation refuses it.
     #[must_use]
     pub fn new(gateway: &'a Gateway) -> Self {
-        let (globs, exact): (Vec<_>, Vec<_>) =
-            gateway.backends.iter().partition(|name| is_glob(name));
-        let names = (!gateway.backends.is_empty()).then(|| Names {
-            exact: exact.into_iter().map(String::as_str).collect(),
-            globs: globs
-                .into_iter()
-                .filter_map(|glob| compile(glob).ok())
-                .collect(),
-        });
+        let names = (!gateway.backends.is_empty()).then(|| Names::new(&gateway.backends));
         Self {
             project: &gateway.project,
             names,
@@ -53,10 +68,10 @@ impl<'a> Selector<'a> {
                 .labels
                 .iter()
                 .all(|(key, value)| backend.labels.get(key) == Some(value))
-            && self.names.as_ref().is_none_or(|names| {
-                names.exact.contains(backend.name.as_str())
-                    || names.globs.iter().any(|glob| glob.is_match(&backend.name))
-            })
+            && self
+                .names
+                .as_ref()
+                .is_none_or(|names| names.matches(&backend.name))
     }
 }
 

@@ -10,6 +10,7 @@ mod backend;
 mod common;
 mod gateway;
 mod problem;
+mod secret;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -25,14 +26,18 @@ use crate::{
 };
 
 pub use backend::{DEFAULT_MAX_DURATION, DEFAULT_TIMEOUT};
+pub(crate) use common::bad_name;
 pub use gateway::DEFAULT_SEPARATOR;
 pub use problem::Problem;
 use problem::Report;
 pub(crate) use problem::{Found, Sort, entry};
+pub use secret::bad_value;
 pub use valid::{Entry, Valid};
 
 /// The form in which a resource is stored: `project` filled in, literal bearer
-/// tokens replaced by their hash. A token that validation refuses stays as it is.
+/// tokens replaced by their hash, the value of a Secret left out
+/// ([`secret::take`](crate::secret::take) takes it first). A token that validation
+/// refuses stays as it is.
 #[must_use]
 pub fn normalize(mut resource: Resource) -> Resource {
     let project = match &mut resource.kind {
@@ -41,6 +46,10 @@ pub fn normalize(mut resource: Resource) -> Resource {
         Some(resource::Kind::AuthPolicy(policy)) => {
             auth::normalize(policy);
             &mut policy.project
+        }
+        Some(resource::Kind::Secret(secret)) => {
+            secret.value.clear();
+            &mut secret.project
         }
         None => return resource,
     };
@@ -183,12 +192,16 @@ pub(crate) fn check(resources: &[&Resource], ghosts: &HashSet<(String, String)>)
             found: &mut found,
         };
         match &resource.kind {
-            Some(resource::Kind::Backend(backend)) => backend::check(backend, &mut report),
+            Some(resource::Kind::Backend(backend)) => backend::check(backend, &index, &mut report),
             Some(resource::Kind::Gateway(gateway)) => {
                 gateway::check(gateway, number, &index, &mut report)
             }
             Some(resource::Kind::AuthPolicy(policy)) => auth::check(policy, &mut report),
-            None => report.add("", "has no kind: set one of backend, gateway, auth_policy"),
+            Some(resource::Kind::Secret(secret)) => secret::check(secret, &mut report),
+            None => report.add(
+                "",
+                "has no kind: set one of backend, gateway, auth_policy, secret",
+            ),
         }
         if let Some(key) = key.filter(|key| !key.name.is_empty())
             && *first_of.entry(key).or_insert(number) != number

@@ -152,6 +152,7 @@ fn describe(resource: &Resource) -> Option<(&std::collections::BTreeMap<String, 
             };
             (&a.labels, detail)
         }
+        resource::Kind::Secret(s) => (&s.labels, format!("for {}", s.backends.join(" "))),
     })
 }
 

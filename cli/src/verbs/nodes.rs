@@ -93,6 +93,8 @@ pub(crate) const fn state_word(state: NodeState) -> &'static str {
         NodeState::Pending => "PENDING",
         NodeState::Nacked => "NACKED",
         NodeState::Offline => "OFFLINE",
+        NodeState::Cached => "CACHED",
+        NodeState::Pinned => "PINNED",
     }
 }
 

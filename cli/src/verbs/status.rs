@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(lines[2], "Revision:       12, 5s ago by ci: why");
         assert_eq!(
             lines[3],
-            "Resources:      backend: 0, gateway: 0, auth-policy: 0"
+            "Resources:      backend: 0, gateway: 0, auth-policy: 0, secret: 0"
         );
         assert_eq!(
             lines[4],

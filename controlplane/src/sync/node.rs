@@ -245,6 +245,8 @@ impl Node {
             errors: row.errors.clone(),
             degraded: row.degraded.clone(),
             apply_us: row.apply_us,
+            sets: Vec::new(),
+            certificate_expires_ms: 0,
         }
     }
 

@@ -259,7 +259,8 @@ impl<I: Inbound> Stream<I> {
             Some(node_message::Message::Hello(_)) => {
                 Err(End::Protocol("a second hello on one stream".to_owned()))
             }
-            None => Err(End::Protocol(
+            Some(node_message::Message::SetAck(_) | node_message::Message::KnownHashes(_))
+            | None => Err(End::Protocol(
                 "a message of a kind that is not known here".to_owned(),
             )),
         }

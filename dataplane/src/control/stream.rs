@@ -135,6 +135,9 @@ impl Follower {
                     say(self.finish(set, commit).await?).await?;
                     self.keep();
                 }
+                Down::SetPart(_) | Down::RequestHashes(_) => {
+                    return Err(Status::unimplemented("not understood by this version"));
+                }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
                 Down::GoAway(go) => {
                     return Ok(Some(
@@ -157,6 +160,8 @@ impl Follower {
             revision: held.map_or(0, |held| held.version.revision),
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
+            sets: Vec::new(),
+            hashes: false,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
             degraded: self

@@ -7,8 +7,9 @@ use super::{Bad, Document, Documents, Located, parent};
 use crate::{
     descriptor,
     key::Key,
-    v1::Resource,
-    validate::{self, Found, Sort, Valid, normalize},
+    secret,
+    v1::{Resource, resource},
+    validate::{self, Found, Problem, Sort, Valid, normalize},
 };
 
 impl Documents {
@@ -45,8 +46,9 @@ impl Documents {
         resources.extend(stored.filter(|r| !written.contains_key(&Key::of(r))));
 
         let found = validate::check(&resources.iter().collect::<Vec<_>>(), &self.ghosts);
-        let found: Vec<_> = found
-            .into_iter()
+        let found: Vec<_> = self
+            .bad_values()
+            .chain(found)
             .filter(|found| !self.is_noise(found))
             .collect();
         if found.is_empty() && self.problems.is_empty() {
@@ -63,6 +65,28 @@ impl Documents {
             None => (true, None, 0, 0),
         });
         Err(all)
+    }
+
+    /// Values of Secrets that cannot be meant so.
+    fn bad_values(&self) -> impl Iterator<Item = Found> {
+        let documents = self.documents.iter().enumerate();
+        documents.filter_map(|(number, document)| {
+            let Some(resource::Kind::Secret(secret)) = &document.resource.kind else {
+                return None;
+            };
+            let well_formed = secret::written(&secret.value, |_| Ok(String::new()));
+            let message = validate::bad_value(&secret.value).or(well_formed.err())?;
+            let problem = Problem {
+                key: Key::of(&document.resource),
+                path: "value".to_owned(),
+                message,
+            };
+            Some(Found {
+                resource: number,
+                problem,
+                sort: Sort::Own,
+            })
+        })
     }
 
     fn place_found(&self, found: &Found, first: Option<usize>) -> Located {

@@ -67,7 +67,9 @@ fn check_token(path: &str, token: &str, report: &mut Report<'_>) {
         }
         return;
     }
-    let parts = report.parts(path, token);
+    let why = "which only backends can use: write the token itself (only its hash is kept), \
+               \"${env:NAME}\" or \"${file:/path}\"";
+    let parts = report.open_parts(path, token, why);
     if token.is_empty() {
         report.add(
             path,

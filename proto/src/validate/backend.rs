@@ -7,6 +7,8 @@ use http::{HeaderName, HeaderValue, Uri};
 use super::{
     common,
     problem::{Report, entry},
+    secret::Uses,
+    set::Index,
 };
 use crate::{
     duration::Duration,
@@ -41,15 +43,16 @@ const OWN_HEADERS: [&str; 17] = [
     "last-event-id",
 ];
 
-pub(super) fn check(backend: &Backend, report: &mut Report<'_>) {
+pub(super) fn check(backend: &Backend, index: &Index<'_>, report: &mut Report<'_>) {
     common::check(&backend.name, &backend.project, &backend.labels, report);
     if common::bad_name(&backend.name).is_none() {
         check_prefix(&backend.name, report);
     }
+    let uses = Uses { backend, index };
     match &backend.transport {
         None => report.add("", "has no transport: add `stdio:` or `http:`"),
-        Some(Transport::Stdio(stdio)) => check_stdio(stdio, report),
-        Some(Transport::Http(http)) => check_http(http, report),
+        Some(Transport::Stdio(stdio)) => check_stdio(stdio, uses, report),
+        Some(Transport::Http(http)) => check_http(http, uses, report),
     }
     check_times(backend, report);
 }
@@ -106,7 +109,7 @@ fn check_times(backend: &Backend, report: &mut Report<'_>) {
     }
 }
 
-fn check_stdio(stdio: &StdioBackend, report: &mut Report<'_>) {
+fn check_stdio(stdio: &StdioBackend, uses: Uses<'_>, report: &mut Report<'_>) {
     if stdio.command.is_empty() {
         report.add(
             "stdio.command",
@@ -125,30 +128,37 @@ fn check_stdio(stdio: &StdioBackend, report: &mut Report<'_>) {
                 "an environment variable needs a name without `=` and NUL",
             );
         }
-        check_argument(&path, value, report);
+        uses.parts(&path, value, report);
+        check_nul(&path, value, report);
     }
     check_argument("stdio.cwd", &stdio.cwd, report);
 }
 
-/// The operating system ends texts at NUL.
+/// What other users of the machine can see of a process.
 fn check_argument(path: &str, text: &str, report: &mut Report<'_>) {
-    report.parts(path, text);
+    let why = "and other users of the machine can see this of a process: give it to the program in `stdio.env`";
+    report.open_parts(path, text, why);
+    check_nul(path, text, report);
+}
+
+/// The operating system ends texts at NUL.
+fn check_nul(path: &str, text: &str, report: &mut Report<'_>) {
     if text.contains('\0') {
         report.add(path, "holds a NUL character, which no program can be given");
     }
 }
 
-fn check_http(http: &HttpBackend, report: &mut Report<'_>) {
+fn check_http(http: &HttpBackend, uses: Uses<'_>, report: &mut Report<'_>) {
     if http.url.is_empty() {
         report.add("http.url", "is missing or empty: write the address of the MCP endpoint, such as https://mcp.example.com/mcp");
     } else {
-        let parts = report.parts("http.url", &http.url);
+        let parts = uses.parts("http.url", &http.url, report);
         if let Some(message) = bad_url(&parts) {
             report.add("http.url", message);
         }
     }
-    check_headers(http, report);
-    let parts = report.parts("http.bearer_token", &http.bearer_token);
+    check_headers(http, uses, report);
+    let parts = uses.parts("http.bearer_token", &http.bearer_token, report);
     if literals(&parts).any(|text| !text.bytes().all(|b| b.is_ascii_graphic())) {
         report.add(
             "http.bearer_token",
@@ -162,7 +172,7 @@ fn check_http(http: &HttpBackend, report: &mut Report<'_>) {
 fn bad_url(parts: &[Part]) -> Option<String> {
     let first = match parts.first()? {
         Part::Literal(text) => text,
-        Part::Env(_) | Part::File(_) => return None,
+        Part::Env(_) | Part::File(_) | Part::Secret(_) => return None,
     };
     let lower = first.to_ascii_lowercase();
     if !lower.starts_with("http://") && !lower.starts_with("https://") {
@@ -203,7 +213,7 @@ fn bad_url(parts: &[Part]) -> Option<String> {
     None
 }
 
-fn check_headers(http: &HttpBackend, report: &mut Report<'_>) {
+fn check_headers(http: &HttpBackend, uses: Uses<'_>, report: &mut Report<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (name, value) in &http.headers {
         let path = entry("http.headers", name);
@@ -224,7 +234,7 @@ fn check_headers(http: &HttpBackend, report: &mut Report<'_>) {
                 "would be sent twice, as `bearer_token` sets it too: remove one of them",
             );
         }
-        let parts = report.parts(&path, value);
+        let parts = uses.parts(&path, value, report);
         if literals(&parts).any(|text| HeaderValue::from_str(text).is_err()) {
             report.add(
                 &path,
@@ -247,6 +257,6 @@ fn is_own(lower: &str) -> bool {
 fn literals(parts: &[Part]) -> impl Iterator<Item = &str> {
     parts.iter().filter_map(|part| match part {
         Part::Literal(text) => Some(text.as_str()),
-        Part::Env(_) | Part::File(_) => None,
+        Part::Env(_) | Part::File(_) | Part::Secret(_) => None,
     })
 }

@@ -48,7 +48,7 @@ pub(super) fn check_labels(path: &str, labels: &BTreeMap<String, String>, report
 }
 
 /// Why a text cannot be a name.
-pub(super) fn bad_name(name: &str) -> Option<String> {
+pub(crate) fn bad_name(name: &str) -> Option<String> {
     if name.is_empty() {
         Some("is missing or empty: give the resource a name".to_owned())
     } else if name.chars().count() > NAME_MAX {

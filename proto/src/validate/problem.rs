@@ -110,6 +110,16 @@ impl Report<'_> {
         });
     }
 
+    /// As [`parts`](Self::parts), of a text that must not hold a `${secret:NAME}`; `why`
+    /// not, and what to do.
+    pub(super) fn open_parts(&mut self, path: &str, text: &str, why: &str) -> Vec<Part> {
+        let parts = self.parts(path, text);
+        if let Some(Part::Secret(name)) = parts.iter().find(|p| matches!(p, Part::Secret(_))) {
+            self.add(path, format!("holds `${{secret:{name}}}`, {why}"));
+        }
+        parts
+    }
+
     /// The parts of a text that may hold references; none where one is malformed,
     /// which is reported.
     pub(super) fn parts(&mut self, path: &str, text: &str) -> Vec<Part> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::v1::{Backend, Gateway, Resource, resource};
+use crate::v1::{Backend, Gateway, Resource, Secret, resource};
 
 /// Resources of a set by project and name.
 pub(super) struct Index<'a> {
@@ -17,6 +17,7 @@ pub(super) struct Index<'a> {
 pub(super) struct Project<'a> {
     pub(super) backends: HashMap<&'a str, &'a Backend>,
     pub(super) policies: HashSet<&'a str>,
+    pub(super) secrets: HashMap<&'a str, &'a Secret>,
 }
 
 impl<'a> Index<'a> {
@@ -42,6 +43,10 @@ impl<'a> Index<'a> {
                         .or_default()
                         .policies
                         .insert(&a.name);
+                }
+                Some(resource::Kind::Secret(s)) => {
+                    let project = projects.entry(&s.project).or_default();
+                    project.secrets.insert(&s.name, s);
                 }
                 None => {}
             }

@@ -2,6 +2,7 @@
 
 mod backend;
 mod gateway;
+mod secret;
 
 use std::{collections::BTreeSet, time::Instant};
 

@@ -11,7 +11,7 @@ use crate::{
     hash::{self, BUCKETS, Hash, Root},
     key::{DEFAULT_PROJECT, Key, Kind},
     select::Selector,
-    v1::{AuthPolicy, Backend, Gateway, Resource, resource},
+    v1::{AuthPolicy, Backend, Gateway, Resource, Secret, resource},
 };
 
 /// A resource with its stored form. A clone is cheap: sets that follow one another
@@ -198,6 +198,15 @@ impl Valid {
         self.of_kind(Kind::AuthPolicy)
             .filter_map(|(key, entry)| match &entry.resource().kind {
                 Some(resource::Kind::AuthPolicy(policy)) => Some((key, policy)),
+                _ => None,
+            })
+    }
+
+    /// The secrets, without their values, in order of project and name.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Key, &Secret)> {
+        self.of_kind(Kind::Secret)
+            .filter_map(|(key, entry)| match &entry.resource().kind {
+                Some(resource::Kind::Secret(secret)) => Some((key, secret)),
                 _ => None,
             })
     }

@@ -100,6 +100,7 @@ pub(super) fn get(api: Arc<Api>, caller: Caller, input: Input) -> Answer {
             Some(resource::Kind::Backend(backend)) => Reply::of(&backend),
             Some(resource::Kind::Gateway(gateway)) => Reply::of(&gateway),
             Some(resource::Kind::AuthPolicy(policy)) => Reply::of(&policy),
+            Some(resource::Kind::Secret(secret)) => Reply::of(&secret),
             None => Err(ApiError::Internal("a resource has no kind".to_owned()).into()),
         };
         Ok(reply?.at(found.revision))
@@ -246,6 +247,11 @@ fn resource(input: &Input, key: &ResourceKey) -> Result<Resource, Failure> {
             let mut policy: v1::AuthPolicy = input.message()?;
             place(key, &mut policy.name, &mut policy.project)?;
             resource::Kind::AuthPolicy(policy)
+        }
+        Some(Kind::Secret) => {
+            let mut secret: v1::Secret = input.message()?;
+            place(key, &mut secret.name, &mut secret.project)?;
+            resource::Kind::Secret(secret)
         }
         Some(Kind::Backend) | None => {
             let mut backend: v1::Backend = input.message()?;

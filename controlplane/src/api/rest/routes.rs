@@ -88,6 +88,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Backend => "backends",
         Kind::Gateway => "gateways",
         Kind::AuthPolicy => "auth-policies",
+        Kind::Secret => "secrets",
     }
 }
 

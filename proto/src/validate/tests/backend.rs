@@ -80,7 +80,7 @@ fn headers_of_the_protocol_are_its_own() {
         ("headers: {x-a: \"b\\r\\nc: d\"}", "line breaks"),
         (
             "headers: {x-a: '${secret:b}'}",
-            "`${secret:...}` is not a known reference",
+            "there is no Secret b in project default",
         ),
         ("bearer_token: 'a b'", "bearer_token: holds blanks"),
     ] {
