@@ -35,6 +35,7 @@ mod listen;
 mod rows;
 mod session;
 mod shared;
+mod vault;
 mod write;
 
 use session::{Connections, Name};
@@ -295,6 +296,18 @@ impl Store for Postgres {
             let mut session = self.connections.get().await?;
             write::nodes(&mut session, &self.id, changed, gone).await
         })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

@@ -33,6 +33,7 @@ use crate::api::auth::Role;
 mod audit;
 mod history;
 mod rows;
+mod vault;
 mod write;
 
 /// How long a statement waits for another process (a backup, a shell).
@@ -277,6 +278,18 @@ impl Store for Sqlite {
                 .map_err(self.name.failed())?;
             Ok(Saved::default())
         })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

@@ -320,6 +320,17 @@ async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
     assert_eq!(store.nodes().await.unwrap(), [node("n1"), bare]);
 }
 
+async fn a_check_value_of_the_store_key_is_kept_once<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), None);
+    for value in [b"a", b"b"] {
+        let kept = store.add_vault_check(value.to_vec()).await.unwrap();
+        assert_eq!(kept, b"a", "the first one stays");
+    }
+    store.put_vault_check(b"c".to_vec()).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), Some(b"c".to_vec()));
+}
+
 macro_rules! suite {
     ($module:ident, $fixture:ty: $($test:ident),+ $(,)?) => {
         mod $module {
@@ -349,6 +360,7 @@ macro_rules! suites {
             revisions_of_projects_are_counted_without_the_others,
             an_audit_entry_is_kept_only_with_its_write,
             a_token_of_the_api_has_its_name_alone_until_it_is_void,
+            a_check_value_of_the_store_key_is_kept_once,
         );)+
     };
 }
