@@ -3,6 +3,8 @@
 //! The modules in the order in which configuration meets them:
 //!
 //! - [`settings`]: what a control plane is told at start;
+//! - `listen`: connections and their TLS;
+//! - `identity`: who may be a node: certificates, and the guard of the nodes' doors;
 //! - `api`: the service behind the doors; `api/grpc` and `api/rest` are the doors,
 //!   `api/auth` their guard, and `api/strict` turns away what this version would not
 //!   understand in full;
@@ -14,6 +16,7 @@
 //! - `sync`: the streams to the data planes, and what is known of each node.
 
 use std::{
+    convert::Infallible,
     fs::{File, TryLockError},
     io,
     net::SocketAddr,
@@ -23,15 +26,22 @@ use std::{
 };
 
 use fleet_proto::{
-    v1::{config_service_server::ConfigServiceServer, fleet_sync_server::FleetSyncServer},
+    v1::{
+        config_service_server::ConfigServiceServer, fleet_identity_server::FleetIdentityServer,
+        fleet_sync_server::FleetSyncServer, identity_service_server::IdentityServiceServer,
+    },
     validate::Problem,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::transport::Server;
 
 mod api;
 mod change;
 mod clock;
+mod identity;
+mod listen;
 mod publish;
 pub mod settings;
 mod store;
@@ -42,6 +52,7 @@ mod testing;
 mod tests;
 mod vault;
 
+pub use listen::tls::{BadFile, TlsSource};
 pub use settings::{Database, Settings, SettingsError};
 pub use vault::{StoreKey, StoreKeyError};
 
@@ -53,6 +64,15 @@ use api::{
     strict::Strict,
 };
 use change::{ChangeError, Changes};
+use identity::{
+    Identities, IdentityError,
+    enrol::{self, Enrol},
+    guard::ForNodes,
+};
+use listen::{
+    Connection, Limits,
+    tls::{NoTls, Shown},
+};
 use publish::follow::Follow;
 use store::{
     Store, StoreError,
@@ -64,6 +84,11 @@ use vault::Vault;
 
 /// Largest message of the API: a 10,000-document apply has a few MiB.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+/// Connections at once: nodes hold one each, people and CI are few.
+const GRPC_CONNECTIONS: usize = 16_384;
+const REST_CONNECTIONS: usize = 1024;
+/// Calls and streams at once on one connection.
+const CALLS: u32 = 256;
 /// A connection without an answer to a ping for so long is dead.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long streams and calls may take to end at shutdown.
@@ -81,6 +106,9 @@ pub struct ControlPlane {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
     follow: JoinHandle<()>,
+    /// Aborted at the end.
+    background: Vec<JoinHandle<()>>,
+    tls: bool,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -130,6 +158,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// The certificate of the listeners cannot be used.
+    #[error(transparent)]
+    Tls(#[from] BadFile),
     /// The store key is missing, or not the one of this database.
     #[error(transparent)]
     StoreKey(#[from] StoreKeyError),
@@ -188,7 +219,7 @@ pub struct IssueError(String);
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
     let (store, lock) = open(&settings.database).await?;
-    let vault = unlock(&*store, &settings).await?;
+    let vault = Arc::new(unlock(&*store, &settings).await?);
     let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
@@ -200,7 +231,19 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         Arc::clone(&nodes),
     );
     follow.look().await?;
+    let lifetime = settings.node_certificate_lifetime;
+    let identities = Identities::open(
+        Arc::clone(&store),
+        Arc::clone(&tokens),
+        Arc::clone(&vault),
+        lifetime,
+    );
+    let identities = Arc::new(identities.await?);
+    let resealed = identities.reseal().await;
+    resealed.map_err(|error| StartError::Store(error.to_string()))?;
+    // After all else that is sealed.
     vault.finish_rotation(&*store).await?;
+    let tls = secure(&settings, &identities).await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -215,37 +258,27 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         store: Arc::clone(&store),
         nodes: Arc::clone(&nodes),
         tokens: Arc::clone(&tokens),
+        identities: Arc::clone(&identities),
+        certificate: tls.as_ref().map(|tls| tls.shown.clone()),
         shutdown: stopped.clone(),
         writes: Default::default(),
     });
+    let [grpc_tls, rest_tls] = tls.as_ref().map_or([None, None], Tls::acceptors);
     let rest = rest.map(|(listener, address)| {
-        tracing::info!(rest = %address, "REST API");
-        rest::Server::start(Arc::clone(&api), listener, address)
+        tracing::info!(rest = %address, tls = rest_tls.is_some(), "REST API");
+        let incoming = listen::accept(listener, rest_tls, Limits::of(REST_CONNECTIONS));
+        rest::Server::start(Arc::clone(&api), incoming, address)
     });
-    let config = ConfigServiceServer::new(Grpc(api))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let sync = FleetSyncServer::new(Sync::new(publisher, Arc::clone(&nodes), stopped.clone()));
-    let mut until = stopped.clone();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Guarded::new(
-            Strict::new(config, LARGEST_MESSAGE),
-            Arc::clone(&tokens),
-            Role::Admin,
-        ))
-        .add_service(Guarded::new(sync, Arc::clone(&tokens), Role::Node))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move {
-                let _ = until.wait_for(|down| *down).await;
-            },
-        );
-    let server = tokio::spawn(server);
+    let incoming = listen::accept(listener, grpc_tls, Limits::of(GRPC_CONNECTIONS));
+    let sync = Sync::new(publisher, Arc::clone(&nodes), stopped.clone());
+    let server = tokio::spawn(serve(api, sync, incoming, stopped.clone()));
     let follow = tokio::spawn(follow.run(stopped.clone()));
+    let mut background = vec![tokio::spawn(identities.run(stopped.clone()))];
+    let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
+    background.extend(tls.as_ref().map(keep));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
-    tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
+    let tls = tls.is_some();
+    tracing::info!(grpc = %grpc_addr, tls, database = %settings.database, "control plane started");
     Ok(ControlPlane {
         grpc_addr,
         rest,
@@ -257,8 +290,80 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         server,
         persist,
         follow,
+        background,
+        tls,
         _lock: lock,
     })
+}
+
+/// The gRPC doors: two for people and CI, one for nodes, one for who is to become one.
+async fn serve(
+    api: Arc<Api>,
+    sync: Sync,
+    incoming: tokio::sync::mpsc::Receiver<Connection>,
+    mut until: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let (tokens, identities) = (Arc::clone(&api.tokens), Arc::clone(&api.identities));
+    let config = ConfigServiceServer::new(Grpc(Arc::clone(&api)))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let identity = IdentityServiceServer::new(Grpc(api));
+    let enrol = FleetIdentityServer::new(Enrol::new(Arc::clone(&identities)));
+    let enrol = Strict::new(enrol, enrol::LARGEST).within(enrol::PATIENCE);
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(CALLS))
+        .add_service(Guarded::new(
+            Strict::new(config, LARGEST_MESSAGE),
+            Arc::clone(&tokens),
+            Role::Admin,
+        ))
+        .add_service(Guarded::new(
+            Strict::new(identity, enrol::LARGEST),
+            tokens,
+            Role::Admin,
+        ))
+        .add_service(enrol)
+        .add_service(ForNodes::new(FleetSyncServer::new(sync), identities))
+        .serve_with_incoming_shutdown(
+            ReceiverStream::new(incoming).map(Ok::<_, Infallible>),
+            async move {
+                let _ = until.wait_for(|down| *down).await;
+            },
+        )
+        .await
+}
+
+/// TLS of both listeners.
+struct Tls {
+    shown: Arc<Shown>,
+    grpc: TlsAcceptor,
+    rest: TlsAcceptor,
+}
+
+impl Tls {
+    fn acceptors(&self) -> [Option<TlsAcceptor>; 2] {
+        [Some(self.grpc.clone()), Some(self.rest.clone())]
+    }
+}
+
+async fn secure(settings: &Settings, identities: &Identities) -> Result<Option<Tls>, StartError> {
+    let Some(source) = &settings.tls else {
+        return Ok(None);
+    };
+    let failed = |error: IdentityError| StartError::Store(error.to_string());
+    let ca = identities.ca().await.map_err(failed)?;
+    let shown = match Shown::new(source, ca) {
+        Ok(shown) => shown,
+        Err(NoTls::File(error)) => return Err(error.into()),
+        Err(NoTls::Ca(error)) => return Err(failed(error)),
+    };
+    let grpc = shown.acceptor(Some(ca), &[b"h2"]).map_err(failed)?;
+    let rest = shown
+        .acceptor(None, &[b"h2", b"http/1.1"])
+        .map_err(failed)?;
+    Ok(Some(Tls { shown, grpc, rest }))
 }
 
 /// A SQLite file is this process's alone; a Postgres is anybody's.
@@ -318,6 +423,12 @@ impl ControlPlane {
         self.rest.as_ref().map(rest::Server::address)
     }
 
+    /// Whether both are spoken to over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// The admin token, if it was given or has been generated at this start.
     #[must_use]
     pub fn admin_token(&self) -> Option<&str> {
@@ -359,6 +470,9 @@ impl ControlPlane {
         self.server.abort();
         self.follow.abort();
         self.persist.abort();
+        for task in &self.background {
+            task.abort();
+        }
     }
 
     /// Tells the nodes to come back later, ends all streams and calls, and closes
@@ -383,6 +497,9 @@ impl ControlPlane {
         tokio::join!(rest, grpc);
         let _ = self.persist.await;
         let _ = self.follow.await;
+        for task in self.background {
+            task.abort();
+        }
         self.nodes.flush(&*self.store).await;
         if let Some(shared) = self.store.shared()
             && let Err(error) = shared.leave().await

@@ -32,6 +32,7 @@ use crate::api::auth::Role;
 
 mod audit;
 mod history;
+mod identity;
 mod rows;
 mod vault;
 mod write;

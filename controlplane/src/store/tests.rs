@@ -16,6 +16,7 @@ use super::{
 use crate::{api::auth::Role, settings::Database, testing::postgres::cluster};
 
 mod history;
+mod identity;
 mod postgres;
 
 use history::{
@@ -23,6 +24,12 @@ use history::{
     a_token_of_the_api_has_its_name_alone_until_it_is_void,
     an_audit_entry_is_kept_only_with_its_write,
     revisions_of_projects_are_counted_without_the_others,
+};
+
+use identity::{
+    a_ca_is_kept_once, a_certificate_is_renewed_until_it_is_revoked, a_join_token_lets_in_once,
+    an_id_that_has_joined_is_its_own, of_two_that_race_with_a_join_token_one_gets_in,
+    who_knows_a_number_reads_only_what_came_after,
 };
 
 /// Opens the store of a folder, again and again the same one.
@@ -361,6 +368,12 @@ macro_rules! suites {
             an_audit_entry_is_kept_only_with_its_write,
             a_token_of_the_api_has_its_name_alone_until_it_is_void,
             a_check_value_of_the_store_key_is_kept_once,
+            a_ca_is_kept_once,
+            a_join_token_lets_in_once,
+            of_two_that_race_with_a_join_token_one_gets_in,
+            an_id_that_has_joined_is_its_own,
+            a_certificate_is_renewed_until_it_is_revoked,
+            who_knows_a_number_reads_only_what_came_after,
         );)+
     };
 }

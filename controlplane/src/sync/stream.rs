@@ -24,7 +24,10 @@ use super::{
     hello::{self, Serves},
     node::{Registry, Session},
 };
-use crate::publish::{Published, Publisher, Snapshot};
+use crate::{
+    identity::credential::Credential,
+    publish::{Published, Publisher, Snapshot},
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A node that has answered no heartbeat for so long is gone.
@@ -47,12 +50,18 @@ type Sender = mpsc::Sender<Result<ControlMessage, Status>>;
 /// Serves a stream until either side ends it.
 pub(super) async fn serve(
     mut inbound: impl Inbound,
+    credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let hello = match hello::first(&mut inbound).await {
+    let hello = hello::first(&mut inbound).await;
+    let admitted = hello.and_then(|hello| {
+        credential.speaks_for(&hello.node_id)?;
+        Ok(hello)
+    });
+    let hello = match admitted {
         Ok(hello) => hello,
         Err(status) => {
             tracing::warn!(error = status.message(), "a data plane was turned away");
@@ -82,6 +91,7 @@ pub(super) async fn serve(
         base: served.and_then(|root| publisher.known(root)),
         deltas: hello.deltas,
         inbound,
+        credential,
         outbound: outbound.clone(),
         publisher,
         published,
@@ -112,6 +122,8 @@ struct InFlight {
 
 struct Stream<I> {
     inbound: I,
+    /// With what it has come.
+    credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
     published: watch::Receiver<Published>,
@@ -216,6 +228,7 @@ impl<I: Inbound> Stream<I> {
             biased;
             _ = &mut self.replaced => return Err(End::Replaced),
             _ = self.shutdown.wait_for(|down| *down) => return Err(End::Shutdown),
+            why = self.credential.void() => return Err(End::Void(why)),
             received = self.inbound.next() => Event::Received(received),
             permit = self.outbound.reserve(), if room => {
                 return permit.map(|_| true).map_err(|_| End::Left);

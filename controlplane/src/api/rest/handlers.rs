@@ -16,6 +16,8 @@ use serde::Serialize;
 use super::{Failure, Input};
 use crate::api::{Api, ApiError, auth::Caller};
 
+pub(super) mod identity;
+
 type Answer = BoxFuture<'static, Result<Reply, Failure>>;
 
 /// What a handler answers.
