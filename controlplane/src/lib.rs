@@ -109,6 +109,8 @@ pub struct ControlPlane {
     /// Aborted at the end.
     background: Vec<JoinHandle<()>>,
     tls: bool,
+    #[cfg(test)]
+    identities: Arc<Identities>,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -273,7 +275,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let sync = Sync::new(publisher, Arc::clone(&nodes), stopped.clone());
     let server = tokio::spawn(serve(api, sync, incoming, stopped.clone()));
     let follow = tokio::spawn(follow.run(stopped.clone()));
-    let mut background = vec![tokio::spawn(identities.run(stopped.clone()))];
+    let mut background = vec![tokio::spawn(Arc::clone(&identities).run(stopped.clone()))];
     let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
     background.extend(tls.as_ref().map(keep));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
@@ -292,6 +294,8 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         follow,
         background,
         tls,
+        #[cfg(test)]
+        identities,
         _lock: lock,
     })
 }

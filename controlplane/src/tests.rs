@@ -29,6 +29,8 @@ mod access;
 mod config;
 mod delta;
 mod fake_node;
+mod identity;
+mod listeners;
 mod outage;
 mod remove;
 mod rest;

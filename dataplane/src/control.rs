@@ -4,6 +4,7 @@
 pub mod apply;
 mod file;
 mod last_good;
+mod link;
 mod reconnect;
 mod status;
 mod stream;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use fleet_proto::validate::Valid;
 use tokio::sync::watch;
 
+pub use link::LinkError;
 pub use status::Status;
 
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     table::compile::Version,
 };
 use last_good::LastGood;
+use link::Link;
 
 /// What is served, in the form in which it came: what a delta is applied to.
 #[derive(Clone)]
@@ -37,6 +40,17 @@ pub struct Restored {
     held: Option<Held>,
     /// The newest file has to be written anew.
     stale: bool,
+}
+
+/// The way to the control planes, if there are any.
+pub struct Way(Option<Arc<Link>>);
+
+/// Finds the way to the control planes, without going it.
+///
+/// # Errors
+/// What the settings say of it does not fit together.
+pub fn way(settings: &Settings) -> Result<Way, LinkError> {
+    Ok(Way(Link::new(settings)?.map(Arc::new)))
 }
 
 /// Serves what was kept on disk, without waiting for any control plane.
@@ -84,9 +98,12 @@ fn kept_in(settings: &Settings) -> Option<LastGood> {
 
 /// Follows the source until the node is dropped. A source that fails leaves the
 /// table as it is.
-pub async fn follow(node: Arc<Node>, restored: Restored) {
-    match node.settings.source.clone() {
-        Source::ControlPlane { urls, token } => {
+pub async fn follow(node: Arc<Node>, restored: Restored, way: Way) {
+    match (node.settings.source.clone(), way.0) {
+        (Source::ControlPlane { .. }, None) => {
+            tracing::error!("there is no way to a control plane");
+        }
+        (Source::ControlPlane { .. }, Some(link)) => {
             let Restored {
                 last_good,
                 held,
@@ -101,8 +118,10 @@ pub async fn follow(node: Arc<Node>, restored: Restored) {
                     node.clone(),
                 ));
             }
-            stream::follow(node, urls, token, held, applied).await;
+            let renewal = tokio::spawn(Arc::clone(&link).keep());
+            stream::follow(node, link, held, applied).await;
+            renewal.abort();
         }
-        Source::File(path) => file::follow(node, &path).await,
+        (Source::File(path), _) => file::follow(node, &path).await,
     }
 }
