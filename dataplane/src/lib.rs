@@ -158,6 +158,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
+        tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
     ];
     if let Some(tls) = &node.tls {
         tasks.push(tokio::spawn(tls.clone().watch()));

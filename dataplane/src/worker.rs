@@ -35,6 +35,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long connections that were being opened when the listener was barred have to be accepted and
 /// to bring their request. Less than the second after which a barred client asks again.
 const LATE: Duration = Duration::from_millis(500);
+/// How often a worker looks after the connections that it keeps.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Connections handed to a worker and not yet taken.
 const QUEUE: usize = 1024;
 
@@ -189,6 +191,7 @@ async fn work(
     load: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let sweeper = tokio::spawn(sweep(node.clone(), worker));
     let (done, mut all_done) = mpsc::channel::<()>(1);
     loop {
         let stream = tokio::select! {
@@ -209,6 +212,18 @@ async fn work(
     drop(done);
     // Ends when the last connection has dropped its sender.
     let _ = all_done.recv().await;
+    sweeper.abort();
+}
+
+/// Sees to what a worker keeps and nobody uses.
+pub(crate) async fn sweep(node: Arc<Node>, worker: WorkerId) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let table = node.table.load_full();
+        for (_, backend) in table.backends() {
+            backend.upstream.sweep(worker);
+        }
+    }
 }
 
 async fn connection(

@@ -74,7 +74,8 @@ pub struct Http(Arc<Inner>);
 pub struct Inner {
     name: String,
     serial: u64,
-    authority: header::HeaderValue,
+    authority: String,
+    /// Of every request.
     headers: HeaderMap,
     /// Path and query; a permanent redirect moves it.
     path: RwLock<Uri>,
@@ -106,12 +107,12 @@ impl Http {
         let authority = config.url.authority().map_or("", |a| a.as_str());
         let path = config.url.path_and_query().map_or("/", |p| p.as_str());
         Ok(Self(Arc::new(Inner {
-            authority: authority.parse()?,
+            headers: headers::with_host(config.headers, authority.parse()?),
+            authority: authority.to_owned(),
             path: RwLock::new(path.parse()?),
             pool: Pool::new(config.origin, config.workers),
             name: config.name,
             serial: config.serial,
-            headers: config.headers,
             eras: Eras::default(),
             shared: Arc::default(),
             slots: Mutex::default(),
@@ -183,6 +184,12 @@ impl Http {
         let _ = tokio::time::timeout(ENDING, ending).await;
     }
 
+    /// Closes kept connections that are of no use any more. Called by each worker from
+    /// time to time.
+    pub fn sweep(&self, worker: WorkerId) {
+        self.0.pool.sweep(worker);
+    }
+
     /// Remembers a slot whose session is open.
     fn remember(&self, slot: &Arc<Slot>) {
         let mut slots = self.0.slots.lock();
@@ -195,8 +202,8 @@ impl Http {
 
     async fn call_modern(&self, call: Call) -> Result<Reply, CallError> {
         let body = outgoing(&call, Era::Modern, None)?;
-        let headers = headers::modern(&self.0.headers, &call);
-        let sent = self.post(call.worker, &headers, body).await?;
+        let headers = || headers::modern(&self.0.headers, &call);
+        let sent = self.post(call.worker, headers, body).await?;
         let refused = matches!(
             sent.response.status(),
             StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND
@@ -237,9 +244,9 @@ impl Http {
             let live = self
                 .open(call.worker, slot, call.session.as_deref())
                 .await?;
-            let headers = headers::legacy(&self.0.headers, &live);
+            let headers = || headers::legacy(&self.0.headers, &live);
             let sent = self
-                .post(call.worker, &headers, body.clone())
+                .post(call.worker, headers, body.clone())
                 .await
                 .map_err(session::Failed::Call)?;
             let exchange = Exchange {
@@ -273,18 +280,19 @@ impl Http {
         }
     }
 
-    /// Posts a message; redirects within the origin are followed.
+    /// Posts a message with the headers that `headers` makes; redirects within the
+    /// origin are followed.
     async fn post(
         &self,
         worker: WorkerId,
-        headers: &HeaderMap,
+        headers: impl Fn() -> HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let mut path = self.0.path.read().clone();
         let mut moved = true;
         for hop in 0..=REDIRECTS {
             let sent = self
-                .send(worker, Verb::POST, path.clone(), headers, body.clone())
+                .send(worker, Verb::POST, path.clone(), headers(), body.clone())
                 .await?;
             match sent.response.status() {
                 StatusCode::PERMANENT_REDIRECT => {}
@@ -310,16 +318,13 @@ impl Http {
         worker: WorkerId,
         verb: Verb,
         path: Uri,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = verb;
         *request.uri_mut() = path;
-        *request.headers_mut() = headers.clone();
-        request
-            .headers_mut()
-            .insert(header::HOST, self.0.authority.clone());
+        *request.headers_mut() = headers;
         let (response, conn) = self
             .0
             .pool
@@ -346,8 +351,7 @@ impl Http {
             None => location.starts_with('/') && !location.starts_with("//"),
             Some(authority) => {
                 let tls = uri.scheme_str() == Some("https");
-                authority.as_str().as_bytes() == self.0.authority.as_bytes()
-                    && tls == self.0.pool.is_tls()
+                authority.as_str() == self.0.authority && tls == self.0.pool.is_tls()
             }
         };
         same.then(|| uri.path_and_query()?.as_str().parse().ok())

@@ -1,9 +1,16 @@
 //! Connections to one HTTP backend: HTTP/1.1, one shard per worker, so that a
-//! connection never leaves the runtime that drives it.
+//! connection never leaves the runtime that it was opened on.
+//!
+//! A connection has no task of its own: whoever uses it drives it, so that an answer
+//! wakes the call that waits for it and nothing else. While it is idle nobody does;
+//! whether the server has closed it shows when it is taken or [swept](Pool::sweep).
 
 use std::{
+    future::poll_fn,
     io,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -27,6 +34,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 const IDLE_MOST: usize = 256;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+type Shards = Arc<[CachePadded<Mutex<Vec<Idle>>>]>;
 
 /// Where a backend is.
 #[derive(Clone)]
@@ -58,18 +67,25 @@ pub enum SendError {
 /// The connections.
 pub struct Pool {
     origin: Origin,
-    shards: Arc<[CachePadded<Mutex<Vec<Idle>>>]>,
+    shards: Shards,
 }
 
 struct Idle {
-    sender: Sender,
+    wire: Wire,
     since: Instant,
+}
+
+/// A connection and what drives it.
+struct Wire {
+    sender: Sender,
+    /// `None`: it has ended.
+    driver: Option<Driver>,
 }
 
 /// A connection in use. [`Conn::release`] gives it back; dropped, it is closed.
 pub struct Conn {
-    sender: Sender,
-    shards: Arc<[CachePadded<Mutex<Vec<Idle>>>]>,
+    wire: Wire,
+    shards: Shards,
     shard: usize,
 }
 
@@ -109,42 +125,52 @@ impl Pool {
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Conn), SendError> {
         let shard = worker.0.min(self.shards.len() - 1);
-        while let Some(mut sender) = self.idle(shard) {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, self.conn(sender, shard))),
+        while let Some(mut wire) = self.idle(shard) {
+            let answer = wire.sender.try_send_request(request);
+            match wire.drive(answer).await {
+                Ok(response) => return Ok((response, self.conn(wire, shard))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
                 },
             }
         }
-        let mut sender = self.connect().await?;
-        let response = sender.send_request(request).await?;
-        Ok((response, self.conn(sender, shard)))
+        let mut wire = self.connect().await?;
+        let answer = wire.sender.send_request(request);
+        let response = wire.drive(answer).await?;
+        Ok((response, self.conn(wire, shard)))
     }
 
-    fn conn(&self, sender: Sender, shard: usize) -> Conn {
+    fn conn(&self, wire: Wire, shard: usize) -> Conn {
         Conn {
-            sender,
+            wire,
             shards: self.shards.clone(),
             shard,
         }
     }
 
     /// The connection used last: the others age and are closed.
-    fn idle(&self, shard: usize) -> Option<Sender> {
+    fn idle(&self, shard: usize) -> Option<Wire> {
         let mut idle = self.shards[shard].lock();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { mut wire, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 idle.clear();
-            } else if sender.is_ready() {
-                return Some(sender);
+            } else if wire.is_ready() {
+                return Some(wire);
             }
         }
         None
     }
 
-    async fn connect(&self) -> Result<Sender, SendError> {
+    /// Closes the idle connections of a worker that are too old or closed by the server.
+    /// Called by that worker from time to time.
+    pub fn sweep(&self, worker: WorkerId) {
+        let shard = worker.0.min(self.shards.len() - 1);
+        let fits = |idle: &mut Idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.wire.is_ready();
+        self.shards[shard].lock().retain_mut(fits);
+    }
+
+    async fn connect(&self) -> Result<Wire, SendError> {
         let failed = |reason| SendError::Connect {
             address: format!("{}:{}", self.origin.host, self.origin.port),
             reason,
@@ -158,37 +184,70 @@ impl Pool {
             .map_err(failed)
     }
 
-    async fn open(&self) -> io::Result<Sender> {
+    async fn open(&self) -> io::Result<Wire> {
         let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
         tcp.set_nodelay(true)?;
         match &self.origin.tls {
-            None => drive(TokioIo::new(tcp)).await,
+            None => wire(TokioIo::new(tcp)).await,
             Some((connector, name)) => {
                 let tls = connector.connect(name.clone(), tcp).await?;
-                drive(TokioIo::new(tls)).await
+                wire(TokioIo::new(tls)).await
             }
         }
     }
 }
 
-/// The connection is driven by a task of this very runtime.
-async fn drive<I>(io: I) -> io::Result<Sender>
+async fn wire<I>(io: I) -> io::Result<Wire>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
+    Ok(Wire {
+        sender,
+        driver: Some(Box::pin(connection)),
+    })
+}
+
+impl Wire {
+    /// Does `work`, which needs the connection to go on.
+    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.advance(cx);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        let Some(driver) = &mut self.driver else {
+            return;
+        };
+        if let Poll::Ready(ended) = driver.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            // Who still waits for something of it is told by this.
+            self.driver = None;
         }
-    });
-    Ok(sender)
+    }
+
+    /// Whether it takes a request now.
+    fn is_ready(&mut self) -> bool {
+        self.advance(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
 }
 
 impl Conn {
+    /// Does `work`, which reads what comes over this connection.
+    pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.wire.drive(work).await
+    }
+
     /// Gives the connection back for the next request.
     pub fn release(self) {
-        if self.sender.is_closed() {
+        if self.wire.driver.is_none() || self.wire.sender.is_closed() {
             return;
         }
         let mut idle = self.shards[self.shard].lock();
@@ -197,7 +256,7 @@ impl Conn {
         idle.drain(..aged);
         if idle.len() < IDLE_MOST {
             idle.push(Idle {
-                sender: self.sender,
+                wire: self.wire,
                 since: Instant::now(),
             });
         }

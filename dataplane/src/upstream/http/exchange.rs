@@ -314,10 +314,10 @@ impl Events {
                     passed @ Part::Passed(_) => return Ok(passed),
                 }
             }
-            let Some((body, _)) = &mut self.wire else {
+            let Some((body, conn)) = &mut self.wire else {
                 return Ok(Part::Kept);
             };
-            match body.frame().await {
+            match conn.drive(body.frame()).await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.parser.push(data);
@@ -333,14 +333,14 @@ impl Events {
 /// The response is there. Where the body ends soon after it, the connection is
 /// good for the next request; else it is closed. Servers send the end of a
 /// chunked body by itself, so that it is seldom there already.
-fn drain(mut body: Incoming, conn: Conn) {
+fn drain(mut body: Incoming, mut conn: Conn) {
     if body.is_end_stream() {
         return conn.release();
     }
     tokio::spawn(async move {
         let mut room = TAIL;
         let end = async {
-            while let Some(frame) = body.frame().await {
+            while let Some(frame) = conn.drive(body.frame()).await {
                 let data = frame.ok()?.into_data().unwrap_or_default();
                 room = room.checked_sub(data.len())?;
             }
