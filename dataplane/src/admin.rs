@@ -51,9 +51,7 @@ async fn admit(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
             let host = headers
                 .get(header::HOST)
                 .and_then(|value| value.to_str().ok());
-            let local = host
-                .and_then(host_of)
-                .is_some_and(is_loopback);
+            let local = host.and_then(host_of).is_some_and(is_loopback);
             (!local || headers.contains_key(header::ORIGIN)).then_some(StatusCode::FORBIDDEN)
         }
     };

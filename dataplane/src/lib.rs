@@ -42,13 +42,7 @@ pub mod telemetry;
 pub mod upstream;
 pub mod worker;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 
@@ -207,7 +201,7 @@ impl DataPlane {
     /// Stops: not ready but serving for the drain time, then calls in flight
     /// end, then connections, then child processes.
     pub async fn shutdown(self) {
-        self.node.draining.store(true, Ordering::Relaxed);
+        self.node.leave();
         tokio::time::sleep(self.node.settings.drain).await;
         let workers = self.workers;
         // First the listener, then the connections: one that a balancer has just opened would be

@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header};
+use http::{
+    HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, Version, header,
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
@@ -43,11 +45,13 @@ pub async fn serve(
     worker: WorkerId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let draining = node.draining.load(std::sync::atomic::Ordering::Relaxed);
+    // HTTP/2 says so with GOAWAY.
+    let leaving = node.draining.load(std::sync::atomic::Ordering::Relaxed)
+        && request.version() != Version::HTTP_2;
     let mut response = admit(node, worker, request)
         .await
         .unwrap_or_else(|refusal| *refusal);
-    if draining {
+    if leaving {
         // The client's next request is to find another replica.
         response
             .headers_mut()

@@ -46,6 +46,8 @@ pub struct Node {
     pub control: control::Status,
     /// Set on shutdown: not ready, but still serving.
     pub draining: AtomicBool,
+    /// The same, for those who wait for it.
+    pub drain: watch::Sender<bool>,
     serials: AtomicU64,
 }
 
@@ -67,6 +69,7 @@ impl Node {
             configured: watch::Sender::new(false),
             control: control::Status::default(),
             draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
             serials: AtomicU64::new(1),
             tls,
             settings,
@@ -86,6 +89,12 @@ impl Node {
     #[must_use]
     pub fn next_serial(&self) -> u64 {
         self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Begins to leave: not ready, but still serving.
+    pub fn leave(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.send_replace(true);
     }
 
     /// Whether it serves a configuration and is not about to stop.

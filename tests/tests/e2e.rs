@@ -12,6 +12,7 @@ mod e2e {
     mod eras;
     mod fleet;
     mod hostile;
+    mod http2;
     mod replace;
     mod split;
     mod stdio;

@@ -1,7 +1,8 @@
-//! Connections to one HTTP backend: HTTP/1.1, one shard per worker, so that a
-//! connection never leaves the runtime that it was opened on.
+//! Connections to one HTTP backend, one shard per worker, so that a connection never
+//! leaves the runtime that it was opened on. A backend that offers HTTP/2 over TLS
+//! (ALPN) gets one connection per worker for all its calls.
 //!
-//! A connection has no task of its own: whoever uses it drives it, so that an answer
+//! A connection of HTTP/1.1 has no task of its own: whoever uses it drives it, so that an answer
 //! wakes the call that waits for it and nothing else. While it is idle nobody does;
 //! whether the server has closed it shows when it is taken or [swept](Pool::sweep).
 
@@ -16,26 +17,38 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
+use http::{
+    Uri,
+    header::HOST,
+    uri::{Authority, Scheme},
+};
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::call::WorkerId;
+use crate::{call::WorkerId, listen::tls::HTTP2};
 
 /// Longest time to a connection, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers close connections that idle; below the shortest usual limit (60 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Silence after which a backend is asked whether it is still there (HTTP/2).
+const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Idle connections that a shard keeps.
 const IDLE_MOST: usize = 256;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
+type Sender2 = http2::SendRequest<Full<Bytes>>;
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
-type Shards = Arc<[CachePadded<Mutex<Vec<Idle>>>]>;
+type Shards = Arc<[CachePadded<Mutex<Shard>>]>;
 
 /// Where a backend is.
 #[derive(Clone)]
@@ -70,6 +83,15 @@ pub struct Pool {
     shards: Shards,
 }
 
+/// What a worker keeps.
+#[derive(Default)]
+struct Shard {
+    /// HTTP/1.1, the one used last at the end.
+    idle: Vec<Idle>,
+    /// HTTP/2.
+    shared: Option<Sender2>,
+}
+
 struct Idle {
     wire: Wire,
     since: Instant,
@@ -83,10 +105,19 @@ struct Wire {
 }
 
 /// A connection in use. [`Conn::release`] gives it back; dropped, it is closed.
-pub struct Conn {
+pub struct Conn(Option<Own>);
+
+/// One that nobody else uses at the time; HTTP/2 has none.
+struct Own {
     wire: Wire,
     shards: Shards,
     shard: usize,
+}
+
+/// A new connection.
+enum Opened {
+    Http1(Wire),
+    Http2(Sender2),
 }
 
 impl Pool {
@@ -108,7 +139,10 @@ impl Pool {
     /// Connections that wait for a request.
     #[cfg(test)]
     pub(super) fn idle_now(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().idle.len())
+            .sum()
     }
 
     /// Sends a request and gives the response head with its connection, which
@@ -125,6 +159,15 @@ impl Pool {
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Conn), SendError> {
         let shard = worker.0.min(self.shards.len() - 1);
+        if let Some(sender) = self.shared(shard) {
+            match over_http2(sender, request).await {
+                Ok(response) => return Ok((response, Conn(None))),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
         while let Some(mut wire) = self.idle(shard) {
             let answer = wire.sender.try_send_request(request);
             match wire.drive(answer).await {
@@ -135,23 +178,39 @@ impl Pool {
                 },
             }
         }
-        let mut wire = self.connect().await?;
-        let answer = wire.sender.send_request(request);
-        let response = wire.drive(answer).await?;
-        Ok((response, self.conn(wire, shard)))
+        match self.connect().await? {
+            Opened::Http1(mut wire) => {
+                let answer = wire.sender.send_request(request);
+                let response = wire.drive(answer).await?;
+                Ok((response, self.conn(wire, shard)))
+            }
+            Opened::Http2(sender) => {
+                self.shards[shard].lock().shared = Some(sender.clone());
+                let answer = over_http2(sender, request).await;
+                let response = answer.map_err(TrySendError::into_error)?;
+                Ok((response, Conn(None)))
+            }
+        }
+    }
+
+    /// The connection that all calls of a worker share, if there is one that lives.
+    fn shared(&self, shard: usize) -> Option<Sender2> {
+        let mut shard = self.shards[shard].lock();
+        shard.shared.take_if(|sender| sender.is_closed());
+        shard.shared.clone()
     }
 
     fn conn(&self, wire: Wire, shard: usize) -> Conn {
-        Conn {
+        Conn(Some(Own {
             wire,
             shards: self.shards.clone(),
             shard,
-        }
+        }))
     }
 
     /// The connection used last: the others age and are closed.
     fn idle(&self, shard: usize) -> Option<Wire> {
-        let mut idle = self.shards[shard].lock();
+        let idle = &mut self.shards[shard].lock().idle;
         while let Some(Idle { mut wire, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 idle.clear();
@@ -167,10 +226,12 @@ impl Pool {
     pub fn sweep(&self, worker: WorkerId) {
         let shard = worker.0.min(self.shards.len() - 1);
         let fits = |idle: &mut Idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.wire.is_ready();
-        self.shards[shard].lock().retain_mut(fits);
+        let mut shard = self.shards[shard].lock();
+        shard.idle.retain_mut(fits);
+        shard.shared.take_if(|sender| sender.is_closed());
     }
 
-    async fn connect(&self) -> Result<Wire, SendError> {
+    async fn connect(&self) -> Result<Opened, SendError> {
         let failed = |reason| SendError::Connect {
             address: format!("{}:{}", self.origin.host, self.origin.port),
             reason,
@@ -184,28 +245,65 @@ impl Pool {
             .map_err(failed)
     }
 
-    async fn open(&self) -> io::Result<Wire> {
+    async fn open(&self) -> io::Result<Opened> {
         let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
         tcp.set_nodelay(true)?;
         match &self.origin.tls {
             None => wire(TokioIo::new(tcp)).await,
             Some((connector, name)) => {
                 let tls = connector.connect(name.clone(), tcp).await?;
+                if tls.get_ref().1.alpn_protocol() == Some(HTTP2) {
+                    return shared(TokioIo::new(tls)).await;
+                }
                 wire(TokioIo::new(tls)).await
             }
         }
     }
 }
 
-async fn wire<I>(io: I) -> io::Result<Wire>
+/// A connection for many calls is driven by a task of its own.
+async fn shared<I>(io: I) -> io::Result<Opened>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .handshake(io);
+    let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(Opened::Http2(sender))
+}
+
+/// Sends a request; its URI becomes absolute (RFC 9113, section 8.3.1).
+async fn over_http2(
+    mut sender: Sender2,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+    if let Some(host) = request.headers().get(HOST) {
+        let mut uri = request.uri().clone().into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority = Authority::try_from(host.as_bytes()).ok();
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *request.uri_mut() = uri;
+        }
+    }
+    sender.try_send_request(request).await
+}
+
+async fn wire<I>(io: I) -> io::Result<Opened>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
-    Ok(Wire {
+    Ok(Opened::Http1(Wire {
         sender,
         driver: Some(Box::pin(connection)),
-    })
+    }))
 }
 
 impl Wire {
@@ -242,23 +340,37 @@ impl Wire {
 impl Conn {
     /// Does `work`, which reads what comes over this connection.
     pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
-        self.wire.drive(work).await
+        match &mut self.0 {
+            Some(own) => own.wire.drive(work).await,
+            None => work.await,
+        }
     }
 
     /// Gives the connection back for the next request.
     pub fn release(self) {
-        if self.wire.driver.is_none() || self.wire.sender.is_closed() {
+        let Some(Own {
+            wire,
+            shards,
+            shard,
+        }) = self.0
+        else {
+            return;
+        };
+        if wire.driver.is_none() || wire.sender.is_closed() {
             return;
         }
-        let mut idle = self.shards[self.shard].lock();
+        let idle = &mut shards[shard].lock().idle;
         // Those at the front are never used while there are newer ones.
         let aged = idle.partition_point(|idle| idle.since.elapsed() > IDLE_TIMEOUT);
         idle.drain(..aged);
         if idle.len() < IDLE_MOST {
             idle.push(Idle {
-                wire: self.wire,
+                wire,
                 since: Instant::now(),
             });
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
