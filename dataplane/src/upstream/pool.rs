@@ -160,7 +160,7 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Conn), SendError> {
         let shard = worker.0.min(self.shards.len() - 1);
         if let Some(sender) = self.shared(shard) {
-            match over_http2(sender, request).await {
+            match Box::pin(over_http2(sender, request)).await {
                 Ok(response) => return Ok((response, Conn(None))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
@@ -178,7 +178,7 @@ impl Pool {
                 },
             }
         }
-        match self.connect().await? {
+        match Box::pin(self.connect()).await? {
             Opened::Http1(mut wire) => {
                 let answer = wire.sender.send_request(request);
                 let response = wire.drive(answer).await?;
@@ -186,7 +186,7 @@ impl Pool {
             }
             Opened::Http2(sender) => {
                 self.shards[shard].lock().shared = Some(sender.clone());
-                let answer = over_http2(sender, request).await;
+                let answer = Box::pin(over_http2(sender, request)).await;
                 let response = answer.map_err(TrySendError::into_error)?;
                 Ok((response, Conn(None)))
             }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
-use super::{Http, MAX_ANSWER, Sent};
+use super::{Http, MAX_ANSWER, Sent, Way};
 use crate::{
     call::{Answer, Call, Era, Reply},
     codec::sse::Parser,
@@ -51,13 +51,23 @@ enum Part {
 }
 
 impl Exchange {
-    pub(super) async fn read(self, sent: Sent) -> Result<Reply, CallError> {
-        let status = sent.response.status();
-        if is_stream(sent.response.headers()) {
-            return Events::new(self, sent).reply().await;
+    pub(super) fn new(http: &Http, call: Call, way: Way) -> Self {
+        let (from, upstream_id, live) = match way {
+            Way::Stateless => (Era::Modern, None, None),
+            Way::Session { live, id, .. } => (Era::Legacy, id, Some(live)),
+        };
+        Self {
+            http: http.clone(),
+            call,
+            from,
+            upstream_id,
+            live,
         }
-        let body = self.http.collect(sent).await?;
-        self.whole(status, body).map(Reply::Whole)
+    }
+
+    /// A response that comes as an event stream.
+    pub(super) async fn events(self, sent: Sent) -> Result<Reply, CallError> {
+        Events::new(self, sent).reply().await
     }
 
     /// A response that came as one body.

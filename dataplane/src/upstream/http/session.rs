@@ -239,7 +239,10 @@ impl Http {
         let path = self.0.path.read().clone();
         let answer = async {
             let sent = self
-                .send(worker, Verb::DELETE, path, headers, Bytes::new())
+                .send(
+                    worker,
+                    super::request(Verb::DELETE, path, headers, Bytes::new()),
+                )
                 .await?;
             self.collect_any(sent).await
         };
