@@ -12,6 +12,7 @@ use crate::{
     client::get,
     fleet::{ADMIN, NODE, control_plane, logged, program},
     process::Process,
+    store::Store,
     wait::soon,
 };
 
@@ -26,6 +27,7 @@ pub struct Replicas {
     pub control_url: String,
     /// The data planes, in the order of their start.
     pub planes: Vec<Plane>,
+    database: String,
     dir: TempDir,
 }
 
@@ -43,17 +45,27 @@ pub struct Plane {
 }
 
 impl Replicas {
-    /// Starts a control plane and a data plane for each name.
+    /// Starts a control plane on SQLite and a data plane for each name.
     ///
     /// # Errors
     /// One of them does not start.
     pub async fn start(names: &[&str]) -> Result<Self> {
+        Self::start_on(Store::Sqlite, names).await
+    }
+
+    /// Starts a control plane and a data plane for each name.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub async fn start_on(store: Store<'_>, names: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (control, control_url) = control_plane(dir.path(), "127.0.0.1:0").await?;
+        let database = store.database(dir.path()).await?;
+        let (control, control_url) = control_plane(dir.path(), &database, "127.0.0.1:0").await?;
         let mut replicas = Self {
             control,
             control_url,
             planes: Vec::new(),
+            database,
             dir,
         };
         for name in names {
@@ -121,8 +133,17 @@ impl Replicas {
     /// It does not start.
     pub async fn restart_control(&mut self) -> Result<()> {
         let address = self.control_url.trim_start_matches("http://").to_owned();
-        (self.control, _) = control_plane(self.dir.path(), &address).await?;
+        (self.control, _) = control_plane(self.dir.path(), &self.database, &address).await?;
         Ok(())
+    }
+
+    /// Starts one more control plane on the same database, which must be a Postgres, and gives its
+    /// URL.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn another_control(&self) -> Result<(Process, String)> {
+        control_plane(self.dir.path(), &self.database, "127.0.0.1:0").await
     }
 
     /// Where the state is; also a place for files of the test, and where `mcpctl` runs.

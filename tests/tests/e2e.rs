@@ -12,6 +12,7 @@ mod e2e {
     mod eras;
     mod fleet;
     mod hostile;
+    mod postgres;
     mod replace;
     mod split;
     mod stdio;
