@@ -36,8 +36,6 @@ pub mod settings;
 mod store;
 mod sync;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 
 pub use settings::{Database, Settings, SettingsError};

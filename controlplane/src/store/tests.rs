@@ -8,12 +8,13 @@ use fleet_proto::{
     key::{Key, Kind},
     v1,
 };
+use fleet_tests::postgres::cluster;
 
 use super::{
     ChangeRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, Stored, TokenRow,
     postgres::Postgres, shared::NodeChange, sqlite::Sqlite,
 };
-use crate::{api::auth::Role, settings::Database, testing::postgres::cluster};
+use crate::{api::auth::Role, settings::Database};
 
 mod history;
 mod postgres;
@@ -46,7 +47,7 @@ impl Fixture for OnPostgres {
     type Store = Postgres;
     async fn open(folder: &Path) -> Result<Postgres, StoreError> {
         let name = folder.file_name().unwrap().to_str().unwrap();
-        let url = cluster().database(name).await;
+        let url = cluster().database(name).await.unwrap();
         let Database::Postgres(database) = url.parse().unwrap() else {
             panic!("{url} is not a Postgres URL");
         };
