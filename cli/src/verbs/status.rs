@@ -67,7 +67,11 @@ fn screen(seen: &Seen<'_>) -> String {
         resources(seen.stored),
         states(seen.nodes)
     );
-    let troubles: Vec<String> = seen.nodes.iter().flat_map(nodes::troubles).collect();
+    let troubles: Vec<String> = {
+        let newest = seen.newest.map_or(0, |r| r.number);
+        let of = |node| nodes::troubles(node, newest);
+        seen.nodes.iter().flat_map(of).collect()
+    };
     for trouble in troubles.iter().take(TROUBLES) {
         text.push_str(&format!("  {}\n", output::one_line(trouble)));
     }
@@ -96,6 +100,8 @@ fn states(nodes: &[Node]) -> String {
     let states = [
         NodeState::Synced,
         NodeState::Pending,
+        NodeState::Cached,
+        NodeState::Pinned,
         NodeState::Nacked,
         NodeState::Offline,
         NodeState::Unspecified,

@@ -7,13 +7,13 @@ use std::{
 };
 
 use fleet_proto::{
-    delta::{Broken, Incoming, Refusal},
+    delta::{Broken, Incoming, Refusal, known},
     v1::{
-        Ack, Commit, ControlMessage, Heartbeat, Hello, Nack, NodeMessage,
+        Ack, Commit, ControlMessage, Heartbeat, Hello, KnownHashes, Nack, NodeMessage,
         control_message::Message as Down, fleet_sync_client::FleetSyncClient,
         node_message::Message as Up,
     },
-    validate::Problem,
+    validate::{Problem, Valid},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -135,7 +135,12 @@ impl Follower {
                     say(self.finish(set, commit).await?).await?;
                     self.keep();
                 }
-                Down::SetPart(_) | Down::RequestHashes(_) => {
+                Down::RequestHashes(_) => {
+                    for part in self.known_hashes() {
+                        say(Up::KnownHashes(part)).await?;
+                    }
+                }
+                Down::SetPart(_) => {
                     return Err(Status::unimplemented("not understood by this version"));
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
@@ -161,7 +166,7 @@ impl Follower {
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
             sets: Vec::new(),
-            hashes: false,
+            hashes: true,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
             degraded: self
@@ -173,6 +178,12 @@ impl Follower {
                 .map(Problem::to_wire)
                 .collect(),
         }
+    }
+
+    /// What is served, by its hashes.
+    fn known_hashes(&self) -> impl Iterator<Item = KnownHashes> {
+        let set = self.held.as_ref().map(|held| held.set.clone());
+        known::parts(set.unwrap_or_else(Valid::empty))
     }
 
     fn reached(&mut self) {
