@@ -166,6 +166,13 @@ impl Registry {
         known.map(|node| node.view(newest, &nodes.live)).collect()
     }
 
+    /// Whether another control plane holds the stream of this node.
+    pub(crate) fn is_elsewhere(&self, node_id: &str) -> bool {
+        let nodes = self.nodes.lock();
+        let node = nodes.known.get(node_id);
+        node.is_some_and(|node| node.connection.is_none() && node.is_online(&nodes.live))
+    }
+
     fn bump(&self) {
         self.version.send_modify(|version| *version += 1);
     }

@@ -231,6 +231,7 @@ impl<I: Inbound> Stream<I> {
     /// Deals with the next thing that happens. With `room`, that may be that there
     /// is room for a message (`true`).
     async fn wait(&mut self, room: bool) -> Result<bool, End> {
+        #[expect(clippy::large_enum_variant, reason = "there is one, and for a moment")]
         enum Event {
             Received(Option<Result<NodeMessage, Status>>),
             Beat,
