@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     change::{Author, Changes, Edit, Outcome, Request, Work},
     publish::Snapshot,
+    reports::Reports,
     store::Store,
     sync::node::Registry,
 };
@@ -26,6 +27,7 @@ pub(crate) mod grpc;
 mod history;
 mod metrics;
 mod nodes;
+mod reports;
 pub(crate) mod rest;
 pub(crate) mod strict;
 mod tokens;
@@ -42,6 +44,7 @@ pub(crate) struct Api {
     pub(crate) changes: Arc<Changes>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Registry>,
+    pub(crate) reports: Arc<Reports>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) shutdown: watch::Receiver<bool>,
     pub(crate) writes: Writes,

@@ -10,7 +10,8 @@
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
 //! - `publish`: the newest revision in memory, and what a node is to see;
 //!   `publish/follow` brings in what other control planes write;
-//! - `sync`: the streams to the data planes, and what is known of each node.
+//! - `sync`: the streams to the data planes, and what is known of each node;
+//! - `reports`: how they say they do, and their logs for who follows them.
 
 use std::{
     fs::{File, TryLockError},
@@ -22,7 +23,10 @@ use std::{
 };
 
 use fleet_proto::{
-    v1::{config_service_server::ConfigServiceServer, fleet_sync_server::FleetSyncServer},
+    v1::{
+        config_service_server::ConfigServiceServer, fleet_reports_server::FleetReportsServer,
+        fleet_sync_server::FleetSyncServer, report_service_server::ReportServiceServer,
+    },
     validate::Problem,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
@@ -32,6 +36,7 @@ mod api;
 mod change;
 mod clock;
 mod publish;
+mod reports;
 pub mod settings;
 mod store;
 mod sync;
@@ -43,12 +48,13 @@ pub use settings::{Database, Settings, SettingsError};
 use api::{
     Api,
     auth::{Guarded, Role, TokenError, Tokens},
-    grpc::Grpc,
+    grpc::{self, Grpc},
     rest,
     strict::Strict,
 };
 use change::{ChangeError, Changes};
 use publish::follow::Follow;
+use reports::Reports;
 use store::{
     Store, StoreError,
     postgres::Postgres,
@@ -199,10 +205,12 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let (shutdown, stopped) = watch::channel(false);
 
     let publisher = Arc::clone(changes.publisher());
+    let reports = Arc::new(Reports::default());
     let api = Arc::new(Api {
         changes,
         store: Arc::clone(&store),
         nodes: Arc::clone(&nodes),
+        reports: Arc::clone(&reports),
         tokens: Arc::clone(&tokens),
         shutdown: stopped.clone(),
         writes: Default::default(),
@@ -211,6 +219,11 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         tracing::info!(rest = %address, "REST API");
         rest::Server::start(Arc::clone(&api), listener, address)
     });
+    let told = ReportServiceServer::new(grpc::reports::Reports(Arc::clone(&api)))
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let reports = reports::stream::Server::new(reports, stopped.clone());
+    let reports =
+        FleetReportsServer::new(reports).max_decoding_message_size(reports::stream::LARGEST);
     let config = ConfigServiceServer::new(Grpc(api))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
@@ -224,7 +237,13 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
             Arc::clone(&tokens),
             Role::Admin,
         ))
+        .add_service(Guarded::new(
+            Strict::new(told, LARGEST_MESSAGE),
+            Arc::clone(&tokens),
+            Role::Admin,
+        ))
         .add_service(Guarded::new(sync, Arc::clone(&tokens), Role::Node))
+        .add_service(Guarded::new(reports, Arc::clone(&tokens), Role::Node))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             async move {

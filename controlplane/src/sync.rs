@@ -21,6 +21,8 @@ pub(crate) mod node;
 pub(crate) mod recall;
 mod stream;
 
+pub(crate) use hello::valid_node_id;
+
 /// Messages that wait for a slow connection: with chunks of 256 KiB, what a
 /// stream may hold in memory.
 const WINDOW: usize = 2;

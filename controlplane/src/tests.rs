@@ -31,6 +31,7 @@ mod delta;
 mod fake_node;
 mod outage;
 mod remove;
+mod reports;
 mod rest;
 mod restart;
 mod rollback;

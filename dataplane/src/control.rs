@@ -1,10 +1,12 @@
 //! Where configuration comes from: the control plane's stream, or a file. What
-//! came over the stream is kept on disk, and served from there after a start.
+//! came over the stream is kept on disk, and served from there after a start. How the
+//! node does is reported on a stream of its own.
 
 pub mod apply;
 mod file;
 mod last_good;
 mod reconnect;
+mod reports;
 mod status;
 mod stream;
 
@@ -101,7 +103,10 @@ pub async fn follow(node: Arc<Node>, restored: Restored) {
                     node.clone(),
                 ));
             }
-            stream::follow(node, urls, token, held, applied).await;
+            let boot_id = uuid::Uuid::new_v4().to_string();
+            let reports = reports::run(node.clone(), boot_id.clone(), token.clone());
+            let sync = stream::follow(node, urls, token, boot_id, held, applied);
+            tokio::join!(reports, sync);
         }
         Source::File(path) => file::follow(node, &path).await,
     }

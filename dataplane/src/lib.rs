@@ -17,7 +17,7 @@
 //!
 //! And in the order in which configuration does: [`control`] (stream or file),
 //! [`table`] (compile and swap), [`resolve`] (references). [`admin`] and
-//! [`telemetry`] look at it all.
+//! [`telemetry`] look at it all; [`logs`] hands log lines to who follows them.
 
 pub mod admin;
 pub mod auth;
@@ -30,6 +30,7 @@ pub mod control;
 pub mod envelope;
 pub mod error;
 pub mod listen;
+pub mod logs;
 pub mod node;
 pub mod resolve;
 pub mod route;

@@ -6,10 +6,12 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
     listen::tls::TlsFiles,
+    logs,
     settings::{Allow, Guard, Settings, Source},
     upstream::guard,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Stateless MCP proxy: one endpoint in front of many MCP servers.
 #[derive(Parser)]
@@ -124,6 +126,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        .finish()
+        .with(logs::Tap)
         .init();
     match run(flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,11 @@
 //! [`Node`]: what all workers of a data plane share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -48,6 +51,10 @@ pub struct Node {
     pub draining: AtomicBool,
     /// The same, for those who wait for it.
     pub drain: watch::Sender<bool>,
+    /// When it was made.
+    pub started: Instant,
+    /// Client connections, by worker.
+    pub(crate) loads: Box<[Arc<AtomicUsize>]>,
     serials: AtomicU64,
 }
 
@@ -70,6 +77,8 @@ impl Node {
             control: control::Status::default(),
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
+            started: Instant::now(),
+            loads: (0..workers).map(|_| Arc::default()).collect(),
             serials: AtomicU64::new(1),
             tls,
             settings,
@@ -101,6 +110,13 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.table.load().is_configured() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Client connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let loads = self.loads.iter();
+        loads.map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether MCP clients can only come from this machine.

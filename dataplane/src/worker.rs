@@ -88,7 +88,7 @@ impl Workers {
                 .enable_all()
                 .build()?;
             let (connections, taken) = mpsc::channel(QUEUE);
-            let load = Arc::new(AtomicUsize::new(0));
+            let load = node.loads[number].clone();
             let work = work(
                 node.clone(),
                 WorkerId(number),

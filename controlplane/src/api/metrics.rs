@@ -21,11 +21,13 @@ const OUTCOMES: [&str; 6] = [
 ];
 
 /// States of nodes, as they are counted.
-const STATES: [(NodeState, &str); 4] = [
+const STATES: [(NodeState, &str); 6] = [
     (NodeState::Synced, "synced"),
     (NodeState::Pending, "pending"),
     (NodeState::Nacked, "nacked"),
     (NodeState::Offline, "offline"),
+    (NodeState::Cached, "cached"),
+    (NodeState::Pinned, "pinned"),
 ];
 
 /// Counts writes by how they ended. Dry runs are none.

@@ -59,6 +59,10 @@ struct Node {
     /// By this boot and version.
     refused: Vec<Hash>,
     connection: Option<Connection>,
+    /// This boot serves what it had on disk, and has acked nothing.
+    cached: bool,
+    /// It is given no newer revision because the one of this root hash was refused.
+    pinned: Option<Hash>,
     /// The other control plane that holds its stream.
     owner: Option<String>,
     /// Not yet in the store.
@@ -162,6 +166,13 @@ impl Registry {
         known.map(|node| node.view(newest, &nodes.live)).collect()
     }
 
+    /// Whether another control plane holds the stream of this node.
+    pub(crate) fn is_elsewhere(&self, node_id: &str) -> bool {
+        let nodes = self.nodes.lock();
+        let node = nodes.known.get(node_id);
+        node.is_some_and(|node| node.connection.is_none() && node.is_online(&nodes.live))
+    }
+
     fn bump(&self) {
         self.version.send_modify(|version| *version += 1);
     }
@@ -192,6 +203,8 @@ impl Node {
         Self {
             refused: row.nacked_root.into_iter().collect(),
             connection: None,
+            cached: false,
+            pinned: None,
             owner: None,
             dirty: false,
             since_ms: 0,
@@ -210,6 +223,9 @@ impl Node {
     }
 
     fn hello(&mut self, hello: &Hello, lineage: &str) {
+        // A later stream of the same boot has reached us before, and says so.
+        self.cached = hello.from_disk || (self.cached && self.row.boot_id == hello.boot_id);
+        self.pinned = None;
         let row = &mut self.row;
         if row.boot_id != hello.boot_id || row.version != hello.version {
             // Another process or program: what the last one refused, this one may take.
@@ -258,6 +274,10 @@ impl Node {
             NodeState::Synced
         } else if self.refused.iter().any(|refused| Some(*refused) == root) {
             NodeState::Nacked
+        } else if self.pinned.is_some() && self.pinned == root {
+            NodeState::Pinned
+        } else if self.cached {
+            NodeState::Cached
         } else {
             NodeState::Pending
         }
@@ -299,9 +319,23 @@ impl Session {
             row.errors.clear();
             row.degraded = bounded(degraded);
             row.apply_us = apply_us.min(i64::MAX as u64);
+            node.cached = false;
             node.dirty = true;
         });
         self.registry.bump();
+    }
+
+    /// The node stays with an older revision because the one of this root hash was
+    /// refused; `None`: it does not.
+    pub(crate) fn pin(&self, root: Option<Hash>) {
+        let changed = self.with(|node| {
+            let changed = node.pinned != root;
+            node.pinned = root;
+            changed
+        });
+        if changed == Some(true) {
+            self.registry.bump();
+        }
     }
 
     /// The node has refused a revision.

@@ -19,12 +19,13 @@ use tokio::{
 use tokio_stream::{Stream as Messages, StreamExt};
 use tonic::Status;
 
+use self::asked::Asked;
 use super::{
     end::{End, message},
     hello::{self, Serves},
     node::{Registry, Session},
 };
-use crate::publish::{Published, Publisher, Snapshot};
+use crate::publish::{Base, Published, Publisher, Snapshot};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A node that has answered no heartbeat for so long is gone.
@@ -32,6 +33,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How long a node may take to accept the last message.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+mod asked;
 #[cfg(test)]
 mod tests;
 
@@ -73,14 +75,22 @@ pub(super) async fn serve(
         "data plane connected"
     );
     let served = Hash::from_wire(&hello.root_hash).filter(|_| hello.deltas && !hello.want_snapshot);
+    let base = served.and_then(|root| publisher.known(root));
+    let asked = match served.filter(|_| base.is_none() && hello.hashes) {
+        Some(root) => Asked::Wanted(root),
+        None => Asked::No,
+    };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick of an interval is immediate.
     heartbeat.reset();
     let stream = Stream {
         serves: Serves::of(&hello, &lineage),
-        base: served.and_then(|root| publisher.known(root)),
+        base,
+        asked,
         deltas: hello.deltas,
+        version: hello.version.clone(),
+        pinned: false,
         inbound,
         outbound: outbound.clone(),
         publisher,
@@ -122,9 +132,14 @@ struct Stream<I> {
     heard: Instant,
     serves: Serves,
     /// What the node serves, where a delta to it can be made and applied.
-    base: Option<Arc<Snapshot>>,
+    base: Option<Base>,
+    asked: Asked,
     /// The node can apply deltas.
     deltas: bool,
+    /// Of its program.
+    version: String,
+    /// It had nothing, and was given an older revision because the newest was refused.
+    pinned: bool,
     nonce: u64,
     in_flight: Option<InFlight>,
 }
@@ -151,7 +166,10 @@ impl<I: Inbound> Stream<I> {
                 && let Some(target) = self.target()
                 && !self.serves.is(&target)
             {
-                self.push(target).await?;
+                match self.asked {
+                    Asked::Wanted(root) => self.ask(root).await?,
+                    _ => self.push(target).await?,
+                }
                 continue;
             }
             self.wait(false).await?;
@@ -161,6 +179,12 @@ impl<I: Inbound> Stream<I> {
     fn target(&self) -> Option<Arc<Snapshot>> {
         let something = !matches!(self.serves, Serves::Nothing);
         let published = self.published.borrow();
+        let held_back = self.pinned && published.holds_back(&self.version);
+        self.session
+            .pin(held_back.then(|| published.newest.root_hash()));
+        if held_back {
+            return None;
+        }
         published
             .target(something, |root| self.session.has_refused(root))
             .cloned()
@@ -170,7 +194,7 @@ impl<I: Inbound> Stream<I> {
     async fn push(&mut self, snapshot: Arc<Snapshot>) -> Result<(), End> {
         self.nonce += 1;
         let nonce = self.nonce;
-        let delta = self.publisher.delta(self.base.as_deref(), &snapshot);
+        let delta = self.publisher.delta(self.base.as_ref(), &snapshot);
         let (put, removed) = delta.counts();
         tracing::debug!(
             node = self.session.node_id(),
@@ -207,6 +231,7 @@ impl<I: Inbound> Stream<I> {
     /// Deals with the next thing that happens. With `room`, that may be that there
     /// is room for a message (`true`).
     async fn wait(&mut self, room: bool) -> Result<bool, End> {
+        #[expect(clippy::large_enum_variant, reason = "there is one, and for a moment")]
         enum Event {
             Received(Option<Result<NodeMessage, Status>>),
             Beat,
@@ -259,8 +284,8 @@ impl<I: Inbound> Stream<I> {
             Some(node_message::Message::Hello(_)) => {
                 Err(End::Protocol("a second hello on one stream".to_owned()))
             }
-            Some(node_message::Message::SetAck(_) | node_message::Message::KnownHashes(_))
-            | None => Err(End::Protocol(
+            Some(node_message::Message::KnownHashes(part)) => self.told(part),
+            Some(node_message::Message::SetAck(_)) | None => Err(End::Protocol(
                 "a message of a kind that is not known here".to_owned(),
             )),
         }
@@ -287,11 +312,13 @@ impl<I: Inbound> Stream<I> {
                 key = ?problem.key, reason = problem.message, "degraded on a node"
             );
         }
+        let newest = self.published.borrow().newest.revision;
+        self.pinned = matches!(self.serves, Serves::Nothing) && snapshot.revision < newest;
         self.serves = Serves::Ours {
             revision: snapshot.revision,
             root_hash,
         };
-        self.base = self.deltas.then(|| Arc::clone(&snapshot));
+        self.base = self.deltas.then(|| Base::Set(Arc::clone(&snapshot)));
         // Publish first: who sees the node synced also finds the revision acked.
         self.publisher.acked(&snapshot);
         self.session.acked(&snapshot, ack.apply_us, ack.degraded);
@@ -317,6 +344,6 @@ impl<I: Inbound> Stream<I> {
             "a node refused a revision"
         );
         self.session.nacked(&snapshot, nack.errors);
-        self.publisher.refused(snapshot.revision);
+        self.publisher.refused(snapshot.revision, &self.version);
     }
 }

@@ -7,20 +7,20 @@ use std::{
 };
 
 use fleet_proto::{
-    delta::{Broken, Incoming, Refusal},
+    delta::{Broken, Incoming, Refusal, known},
     v1::{
-        Ack, Commit, ControlMessage, Heartbeat, Hello, Nack, NodeMessage,
+        Ack, Commit, ControlMessage, Heartbeat, Hello, KnownHashes, Nack, NodeMessage,
         control_message::Message as Down, fleet_sync_client::FleetSyncClient,
         node_message::Message as Up,
     },
-    validate::Problem,
+    validate::{Problem, Valid},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
-    transport::Endpoint,
+    transport::{Channel, Endpoint},
 };
 
 use super::{Held, apply::apply, reconnect::Reconnect};
@@ -40,13 +40,14 @@ pub(super) async fn follow(
     node: Arc<Node>,
     urls: Vec<String>,
     token: String,
+    boot_id: String,
     held: Option<Held>,
     applied: watch::Sender<Option<Held>>,
 ) {
     let mut follower = Follower {
         node,
         token,
-        boot_id: uuid::Uuid::new_v4().to_string(),
+        boot_id,
         held,
         applied,
         want_snapshot: false,
@@ -56,6 +57,7 @@ pub(super) async fn follow(
     let mut said = String::new();
     while let Some(url) = tries.next() {
         let ended = Box::pin(follower.stream(&url)).await;
+        follower.node.control.disconnected();
         let asked = match ended {
             Ok(asked) => {
                 said.clear();
@@ -119,7 +121,7 @@ impl Follower {
             else {
                 return Ok(None);
             };
-            self.reached();
+            self.reached(url);
             match message {
                 Down::Begin(begin) => {
                     let served = self.held.as_ref().map(|held| &held.set);
@@ -135,7 +137,12 @@ impl Follower {
                     say(self.finish(set, commit).await?).await?;
                     self.keep();
                 }
-                Down::SetPart(_) | Down::RequestHashes(_) => {
+                Down::RequestHashes(_) => {
+                    for part in self.known_hashes() {
+                        say(Up::KnownHashes(part)).await?;
+                    }
+                }
+                Down::SetPart(_) => {
                     return Err(Status::unimplemented("not understood by this version"));
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
@@ -161,7 +168,7 @@ impl Follower {
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
             sets: Vec::new(),
-            hashes: false,
+            hashes: true,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
             degraded: self
@@ -175,9 +182,15 @@ impl Follower {
         }
     }
 
-    fn reached(&mut self) {
+    /// What is served, by its hashes.
+    fn known_hashes(&self) -> impl Iterator<Item = KnownHashes> {
+        let set = self.held.as_ref().map(|held| held.set.clone());
+        known::parts(set.unwrap_or_else(Valid::empty))
+    }
+
+    fn reached(&mut self, url: &str) {
         self.opened.get_or_insert_with(Instant::now);
-        if self.node.control.reached() {
+        if self.node.control.reached(url) {
             tracing::info!("what was kept on disk is served no longer without a control plane");
         }
     }
@@ -232,21 +245,29 @@ async fn open(
     token: &str,
     sent: mpsc::Receiver<NodeMessage>,
 ) -> Result<Streaming<ControlMessage>, Status> {
+    let channel = connect(url).await?;
+    let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let request = authorized(ReceiverStream::new(sent), token)?;
+    Ok(client.sync(request).await?.into_inner())
+}
+
+/// A connection of its own to a control plane.
+pub(super) async fn connect(url: &str) -> Result<Channel, Status> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|e| Status::invalid_argument(e.to_string()))?
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| Status::unavailable(in_words(&e)))?;
-    let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(ReceiverStream::new(sent));
-    request
-        .metadata_mut()
-        .insert("authorization", credentials(token)?);
-    Ok(client.sync(request).await?.into_inner())
+    let connected = endpoint.connect().await;
+    connected.map_err(|e| Status::unavailable(in_words(&e)))
+}
+
+/// A request that shows who the node is.
+pub(super) fn authorized<T>(message: T, token: &str) -> Result<Request<T>, Status> {
+    let mut request = Request::new(message);
+    let credentials = credentials(token)?;
+    request.metadata_mut().insert("authorization", credentials);
+    Ok(request)
 }
 
 fn stray(what: &str) -> Status {

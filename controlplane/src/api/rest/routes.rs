@@ -24,6 +24,8 @@ pub(super) struct Route {
     pub(super) body: Option<Body>,
     /// The message in the answer.
     pub(super) answer: &'static str,
+    /// The answer goes on, a message each line.
+    pub(super) lines: bool,
     /// The status of that answer, and another one where there is one.
     pub(super) statuses: &'static [u16],
     /// Takes `If-Match`.
@@ -165,6 +167,25 @@ pub(super) fn all() -> Vec<Route> {
         )
         .gives("NodesResponse"),
         get(
+            "/nodes/{id}/status",
+            "getNodeStatus",
+            "How a data plane does, as it has reported last.",
+            handlers::node_status,
+        )
+        .gives("GetNodeStatusResponse"),
+        get(
+            "/nodes/{id}/log",
+            "followNodeLog",
+            "The log of a data plane from now on, a JSON text each line, until the caller leaves.",
+            handlers::node_log,
+        )
+        .query(&[param(
+            "level",
+            Value::Text,
+            "`error`, `warn`, `info` or `debug`; left out: `info`.",
+        )])
+        .gives_lines("LogLines"),
+        get(
             "/audit",
             "listAudit",
             "Who changed what, newest first.",
@@ -288,6 +309,7 @@ impl Route {
             query: Vec::new(),
             body: None,
             answer: "ApplyResponse",
+            lines: false,
             statuses: &[200],
             conditional: false,
             kind: None,
@@ -308,6 +330,11 @@ impl Route {
     fn gives(mut self, message: &'static str) -> Self {
         self.answer = message;
         self
+    }
+
+    fn gives_lines(mut self, message: &'static str) -> Self {
+        self.lines = true;
+        self.gives(message)
     }
 
     fn statuses(mut self, statuses: &'static [u16]) -> Self {
