@@ -33,7 +33,6 @@ fn of(project: &str, mut resource: Resource) -> Resource {
         resource::Kind::Gateway(gateway) => project.clone_into(&mut gateway.project),
         resource::Kind::AuthPolicy(policy) => project.clone_into(&mut policy.project),
         resource::Kind::Secret(secret) => project.clone_into(&mut secret.project),
-        resource::Kind::Secret(policy) => project.clone_into(&mut policy.project),
     }
     resource
 }
