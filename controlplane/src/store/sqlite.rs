@@ -14,7 +14,7 @@ use std::{
 use fleet_proto::{
     hash::{self, Hash},
     key::Key,
-    v1::Action,
+    v1::{Action, SetVersion},
 };
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -26,6 +26,7 @@ use sqlx::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    sets::SetRows,
     shared::{NodeChange, Saved, Shared},
 };
 use crate::api::auth::Role;
@@ -33,6 +34,7 @@ use crate::api::auth::Role;
 mod audit;
 mod history;
 mod rows;
+mod sets;
 mod write;
 
 /// How long a statement waits for another process (a backup, a shell).
@@ -276,6 +278,20 @@ impl Store for Sqlite {
                 .await
                 .map_err(self.name.failed())?;
             Ok(Saved::default())
+        })
+    }
+
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.acquire().await.map_err(self.name.failed())?;
+            sets::versions(&mut reader, &self.name).await
+        })
+    }
+
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.begin().await.map_err(self.name.failed())?;
+            sets::load(&mut reader, &self.name).await
         })
     }
 

@@ -17,12 +17,18 @@ use crate::{api::auth::Role, settings::Database, testing::postgres::cluster};
 
 mod history;
 mod postgres;
+mod sets;
 
 use history::{
     a_revision_is_found_with_what_it_changed,
     a_token_of_the_api_has_its_name_alone_until_it_is_void,
     an_audit_entry_is_kept_only_with_its_write,
     revisions_of_projects_are_counted_without_the_others,
+};
+
+use sets::{
+    a_dropped_write_leaves_the_sets_as_they_are, sets_are_written_replaced_and_removed,
+    sets_change_together_with_a_revision,
 };
 
 /// Opens the store of a folder, again and again the same one.
@@ -282,6 +288,8 @@ fn node(id: &str) -> NodeRow {
         degraded: vec![problem],
         apply_us: 12,
         last_seen_ms: 34,
+        sets: vec![sets::version(v1::SetKind::Secrets, 3)],
+        set_problems: vec![v1::Problem::default()],
     }
 }
 
@@ -349,6 +357,9 @@ macro_rules! suites {
             revisions_of_projects_are_counted_without_the_others,
             an_audit_entry_is_kept_only_with_its_write,
             a_token_of_the_api_has_its_name_alone_until_it_is_void,
+            sets_are_written_replaced_and_removed,
+            sets_change_together_with_a_revision,
+            a_dropped_write_leaves_the_sets_as_they_are,
         );)+
     };
 }
