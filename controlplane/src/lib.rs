@@ -8,6 +8,7 @@
 //!   understand in full;
 //! - `change`: request to revision, inside one transaction;
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
+//! - `vault`: seals what must not be readable there;
 //! - `publish`: the newest revision in memory, and what a node is to see;
 //!   `publish/follow` brings in what other control planes write;
 //! - `sync`: the streams to the data planes, and what is known of each node.
@@ -39,8 +40,10 @@ mod sync;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 pub use settings::{Database, Settings, SettingsError};
+pub use vault::{StoreKey, StoreKeyError};
 
 use api::{
     Api,
@@ -57,6 +60,7 @@ use store::{
     sqlite::{Sqlite, lock_path},
 };
 use sync::{Sync, node::Registry};
+use vault::Vault;
 
 /// Largest message of the API: a 10,000-document apply has a few MiB.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
@@ -126,6 +130,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// The store key is missing, or not the one of this database.
+    #[error(transparent)]
+    StoreKey(#[from] StoreKeyError),
     /// The database failed.
     #[error("{0}")]
     Store(String),
@@ -181,6 +188,7 @@ pub struct IssueError(String);
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
     let (store, lock) = open(&settings.database).await?;
+    let vault = unlock(&*store, &settings).await?;
     let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
@@ -192,6 +200,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         Arc::clone(&nodes),
     );
     follow.look().await?;
+    vault.finish_rotation(&*store).await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -261,6 +270,15 @@ async fn open(database: &Database) -> Result<(Arc<dyn Store>, Option<File>), Sta
         }
         Database::Postgres(postgres) => (Arc::new(Postgres::open(postgres).await?), None),
     })
+}
+
+/// The vault of a database, with keys that have proved to be its own.
+async fn unlock(store: &dyn Store, settings: &Settings) -> Result<Vault, StartError> {
+    let database = &settings.database;
+    let is_sealed = store.vault_check().await?.is_some();
+    let vault = vault::find(settings.store_key.as_ref(), database, is_sealed)?;
+    vault.prove(store, &database.to_string()).await?;
+    Ok(vault)
 }
 
 async fn listen(

@@ -108,6 +108,15 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// All sets, as they are at one moment.
     fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>>;
 
+    /// The check value of the store key; `None`: there is none yet.
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;
+
+    /// Keeps a check value unless there is one; gives back the one that is kept.
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+
+    /// Keeps a check value instead of the one before.
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// What control planes that share this store tell each other; `None`: only one
     /// process can use it.
     fn shared(&self) -> Option<&dyn Shared>;

@@ -38,6 +38,7 @@ mod shared;
 mod stream;
 mod tokens;
 mod unknown;
+mod vault;
 
 /// Nothing here takes long; what does not happen by then does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -41,6 +41,7 @@ mod rows;
 mod session;
 mod sets;
 mod shared;
+mod vault;
 mod write;
 
 use session::{Connections, Name};
@@ -318,6 +319,18 @@ impl Store for Postgres {
             session.commit().await?;
             Ok(rows)
         })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

@@ -35,6 +35,7 @@ mod audit;
 mod history;
 mod rows;
 mod sets;
+mod vault;
 mod write;
 
 /// How long a statement waits for another process (a backup, a shell).
@@ -293,6 +294,18 @@ impl Store for Sqlite {
             let mut reader = self.reader.begin().await.map_err(self.name.failed())?;
             sets::load(&mut reader, &self.name).await
         })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

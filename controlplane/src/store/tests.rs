@@ -328,6 +328,17 @@ async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
     assert_eq!(store.nodes().await.unwrap(), [node("n1"), bare]);
 }
 
+async fn a_check_value_of_the_store_key_is_kept_once<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), None);
+    for value in [b"a", b"b"] {
+        let kept = store.add_vault_check(value.to_vec()).await.unwrap();
+        assert_eq!(kept, b"a", "the first one stays");
+    }
+    store.put_vault_check(b"c".to_vec()).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), Some(b"c".to_vec()));
+}
+
 macro_rules! suite {
     ($module:ident, $fixture:ty: $($test:ident),+ $(,)?) => {
         mod $module {
@@ -360,6 +371,7 @@ macro_rules! suites {
             sets_are_written_replaced_and_removed,
             sets_change_together_with_a_revision,
             a_dropped_write_leaves_the_sets_as_they_are,
+            a_check_value_of_the_store_key_is_kept_once,
         );)+
     };
 }
