@@ -27,6 +27,7 @@ mod history;
 mod metrics;
 mod nodes;
 pub(crate) mod rest;
+mod security;
 pub(crate) mod strict;
 mod tokens;
 
@@ -227,7 +228,7 @@ fn applied(outcome: &Outcome) -> v1::ApplyResponse {
         changed: outcome.changed,
         changes: wire(&outcome.changes),
         problems: Vec::new(),
-        secrets_version: 0,
+        secrets_version: outcome.secrets_version,
     }
 }
 

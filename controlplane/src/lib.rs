@@ -9,6 +9,7 @@
 //! - `change`: request to revision, inside one transaction;
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
 //! - `vault`: seals what must not be readable there;
+//! - `sets`: values of Secrets, session keys and revocations, beside the revisions;
 //! - `publish`: the newest revision in memory, and what a node is to see;
 //!   `publish/follow` brings in what other control planes write;
 //! - `sync`: the streams to the data planes, and what is known of each node.
@@ -23,7 +24,10 @@ use std::{
 };
 
 use fleet_proto::{
-    v1::{config_service_server::ConfigServiceServer, fleet_sync_server::FleetSyncServer},
+    v1::{
+        config_service_server::ConfigServiceServer, fleet_sync_server::FleetSyncServer,
+        security_service_server::SecurityServiceServer,
+    },
     validate::Problem,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
@@ -33,6 +37,7 @@ mod api;
 mod change;
 mod clock;
 mod publish;
+mod sets;
 pub mod settings;
 mod store;
 mod sync;
@@ -54,6 +59,7 @@ use api::{
 };
 use change::{ChangeError, Changes};
 use publish::follow::Follow;
+use sets::{Sets, SetsError};
 use store::{
     Store, StoreError,
     postgres::Postgres,
@@ -81,6 +87,7 @@ pub struct ControlPlane {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
     follow: JoinHandle<()>,
+    tend: JoinHandle<()>,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -156,6 +163,15 @@ impl From<StoreError> for StartError {
     }
 }
 
+impl From<SetsError> for StartError {
+    fn from(error: SetsError) -> Self {
+        match error {
+            SetsError::Store(error) => error.into(),
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
 impl From<TokenError> for StartError {
     fn from(error: TokenError) -> Self {
         match error {
@@ -189,7 +205,8 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
     let (store, lock) = open(&settings.database).await?;
     let vault = unlock(&*store, &settings).await?;
-    let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
+    let sets = Arc::new(Sets::open(Arc::clone(&store), vault).await?);
+    let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&sets)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
     let nodes = Arc::new(Registry::new(store.nodes().await?));
@@ -198,9 +215,10 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         Arc::clone(&store),
         Arc::clone(changes.publisher()),
         Arc::clone(&nodes),
+        Arc::clone(&sets),
     );
     follow.look().await?;
-    vault.finish_rotation(&*store).await?;
+    sets.vault().finish_rotation(&*store).await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -222,16 +240,27 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         tracing::info!(rest = %address, "REST API");
         rest::Server::start(Arc::clone(&api), listener, address)
     });
+    let security = SecurityServiceServer::new(Grpc(Arc::clone(&api)));
     let config = ConfigServiceServer::new(Grpc(api))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
-    let sync = FleetSyncServer::new(Sync::new(publisher, Arc::clone(&nodes), stopped.clone()));
+    let sync = FleetSyncServer::new(Sync::new(
+        publisher,
+        Arc::clone(sets.shown()),
+        Arc::clone(&nodes),
+        stopped.clone(),
+    ));
     let mut until = stopped.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(Guarded::new(
             Strict::new(config, LARGEST_MESSAGE),
+            Arc::clone(&tokens),
+            Role::Admin,
+        ))
+        .add_service(Guarded::new(
+            Strict::new(security, LARGEST_MESSAGE),
             Arc::clone(&tokens),
             Role::Admin,
         ))
@@ -244,6 +273,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         );
     let server = tokio::spawn(server);
     let follow = tokio::spawn(follow.run(stopped.clone()));
+    let tend = tokio::spawn(sets.run(stopped.clone()));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
     tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
     Ok(ControlPlane {
@@ -257,6 +287,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         server,
         persist,
         follow,
+        tend,
         _lock: lock,
     })
 }
@@ -358,6 +389,7 @@ impl ControlPlane {
     fn abandon(&self) {
         self.server.abort();
         self.follow.abort();
+        self.tend.abort();
         self.persist.abort();
     }
 
@@ -383,6 +415,7 @@ impl ControlPlane {
         tokio::join!(rest, grpc);
         let _ = self.persist.await;
         let _ = self.follow.await;
+        let _ = self.tend.await;
         self.nodes.flush(&*self.store).await;
         if let Some(shared) = self.store.shared()
             && let Err(error) = shared.leave().await

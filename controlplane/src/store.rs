@@ -337,6 +337,9 @@ pub(crate) enum StoreError {
          upgrade this control plane"
     )]
     OtherVersion { revision: u64 },
+    /// What is sealed in it does not open here.
+    #[error("{0}")]
+    Sealed(String),
     /// It holds what no version of this program writes.
     #[error(
         "database {database}: {what}: restore it from a backup, or use the program version that wrote it"

@@ -34,6 +34,8 @@ mod remove;
 mod rest;
 mod restart;
 mod rollback;
+mod secrets;
+mod security;
 mod shared;
 mod stream;
 mod tokens;
@@ -128,6 +130,7 @@ impl Plane {
             id,
             sender,
             inbound,
+            parts: Vec::new(),
         };
         node.say(FromNode::Hello(hello)).await;
         node

@@ -16,6 +16,8 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, ApiError, auth::Caller};
 
+mod security;
+
 /// Problems travel in a header field of the answer; clients take 16 KiB of
 /// header by default, and base64 adds a third. `Validate` gives all of them.
 const DETAILS: usize = 6 * 1024;

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use fleet_proto::{
     hash::Hash,
     v1::{
-        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, Target, control_message, node_message,
+        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, SetPart, Target, control_message,
+        node_message,
     },
 };
 use tokio::{
@@ -23,8 +24,12 @@ use super::{
     end::{End, message},
     hello::{self, Serves},
     node::{Registry, Session},
+    sets::Feed,
 };
-use crate::publish::{Published, Publisher, Snapshot};
+use crate::{
+    publish::{Published, Publisher, Snapshot},
+    sets::Shown,
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A node that has answered no heartbeat for so long is gone.
@@ -49,6 +54,7 @@ pub(super) async fn serve(
     mut inbound: impl Inbound,
     outbound: Sender,
     publisher: Arc<Publisher>,
+    sets: Arc<Shown>,
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
@@ -81,6 +87,7 @@ pub(super) async fn serve(
         serves: Serves::of(&hello, &lineage),
         base: served.and_then(|root| publisher.known(root)),
         deltas: hello.deltas,
+        feed: Feed::new(sets, &hello),
         inbound,
         outbound: outbound.clone(),
         publisher,
@@ -115,6 +122,7 @@ struct Stream<I> {
     outbound: Sender,
     publisher: Arc<Publisher>,
     published: watch::Receiver<Published>,
+    feed: Feed,
     session: Session,
     replaced: oneshot::Receiver<()>,
     shutdown: watch::Receiver<bool>,
@@ -147,8 +155,18 @@ impl<I: Inbound> Stream<I> {
         }
         loop {
             self.published.mark_unchanged();
+            self.feed.mark_unchanged();
+            let target = self.target();
+            // After the target: it is shown after the values that it names.
+            if let Some(parts) = self.lacking(target.as_ref()) {
+                for part in parts.iter() {
+                    let part = control_message::Message::SetPart(part.clone());
+                    self.send(part).await?;
+                }
+                continue;
+            }
             if self.in_flight.is_none()
-                && let Some(target) = self.target()
+                && let Some(target) = target
                 && !self.serves.is(&target)
             {
                 self.push(target).await?;
@@ -156,6 +174,14 @@ impl<I: Inbound> Stream<I> {
             }
             self.wait(false).await?;
         }
+    }
+
+    /// The parts of a set that the node lacks, for what it serves and is to serve.
+    fn lacking(&mut self, target: Option<&Arc<Snapshot>>) -> Option<Arc<[SetPart]>> {
+        let newest = self.publisher.newest();
+        let in_flight = self.in_flight.as_ref().map(|in_flight| &in_flight.snapshot);
+        let revisions = [Some(&newest), target, self.base.as_ref(), in_flight];
+        self.feed.next(revisions.into_iter().flatten())
     }
 
     fn target(&self) -> Option<Arc<Snapshot>> {
@@ -226,6 +252,7 @@ impl<I: Inbound> Stream<I> {
                 changed.map_err(|_| End::Shutdown)?;
                 Event::Changed
             }
+            () = self.feed.changed(), if !room => Event::Changed,
         };
         match event {
             Event::Received(received) => self.receive(received)?,
@@ -259,8 +286,11 @@ impl<I: Inbound> Stream<I> {
             Some(node_message::Message::Hello(_)) => {
                 Err(End::Protocol("a second hello on one stream".to_owned()))
             }
-            Some(node_message::Message::SetAck(_) | node_message::Message::KnownHashes(_))
-            | None => Err(End::Protocol(
+            Some(node_message::Message::SetAck(ack)) => {
+                self.session.set_acked(ack);
+                Ok(())
+            }
+            Some(node_message::Message::KnownHashes(_)) | None => Err(End::Protocol(
                 "a message of a kind that is not known here".to_owned(),
             )),
         }

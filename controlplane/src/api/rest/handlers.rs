@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{Failure, Input};
 use crate::api::{Api, ApiError, auth::Caller};
 
-type Answer = BoxFuture<'static, Result<Reply, Failure>>;
+pub(super) type Answer = BoxFuture<'static, Result<Reply, Failure>>;
 
 /// What a handler answers.
 pub(super) struct Reply {
@@ -27,7 +27,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    fn of(message: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn of(message: &impl Serialize) -> Result<Self, Failure> {
         let body = serde_json::to_string(message)
             .map_err(|error| ApiError::Internal(format!("the answer is no JSON: {error}")))?;
         Ok(Self {
@@ -43,7 +43,7 @@ impl Reply {
         self
     }
 
-    fn status(mut self, status: StatusCode) -> Self {
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
