@@ -108,7 +108,7 @@ async fn a_revocation_reaches_every_node_and_stays_over_restarts_until_it_is_tak
         .map(|r| r.project.as_str())
         .collect();
     assert_eq!((projects, list.version), (vec!["p", ""], 2));
-    let mut node = plane.connect(hello("n2")).await;
+    let (mut node, _) = plane.connect_synced("n2").await;
     assert_eq!(node.part(SetKind::Revocations).await.revocations.len(), 2);
     let mut security = plane.security().await;
     let none = security.unrevoke(unrevoke(TOKEN, "p")).await.unwrap_err();

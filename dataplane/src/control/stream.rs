@@ -23,7 +23,7 @@ use tonic::{
     transport::Endpoint,
 };
 
-use super::{Held, apply::apply, reconnect::Reconnect};
+use super::{Held, apply::apply, reconnect::Reconnect, sets::Sets};
 use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
@@ -40,7 +40,7 @@ pub(super) async fn follow(
     node: Arc<Node>,
     urls: Vec<String>,
     token: String,
-    held: Option<Held>,
+    (held, sets): (Option<Held>, Sets),
     applied: watch::Sender<Option<Held>>,
 ) {
     let mut follower = Follower {
@@ -48,6 +48,7 @@ pub(super) async fn follow(
         token,
         boot_id: uuid::Uuid::new_v4().to_string(),
         held,
+        sets,
         applied,
         want_snapshot: false,
         opened: None,
@@ -86,6 +87,7 @@ struct Follower {
     token: String,
     boot_id: String,
     held: Option<Held>,
+    sets: Sets,
     applied: watch::Sender<Option<Held>>,
     /// The last delta did not come out as it should.
     want_snapshot: bool,
@@ -104,6 +106,7 @@ impl Follower {
             let sent = answers.send(message).await;
             sent.map_err(|_| Status::unavailable("the stream is closed"))
         };
+        self.sets.start_over();
         say(Up::Hello(self.hello())).await?;
         let mut down = open(url, &self.token, sent).await?;
         tracing::info!(url, "stream to the control plane is open");
@@ -135,7 +138,14 @@ impl Follower {
                     say(self.finish(set, commit).await?).await?;
                     self.keep();
                 }
-                Down::SetPart(_) | Down::RequestHashes(_) => {
+                Down::SetPart(part) => {
+                    let added = self.sets.add(&self.node, self.held.as_ref(), part).await;
+                    let ack = added.map_err(|broken| Status::data_loss(broken.to_string()))?;
+                    if let Some(ack) = ack {
+                        say(Up::SetAck(ack)).await?;
+                    }
+                }
+                Down::RequestHashes(_) => {
                     return Err(Status::unimplemented("not understood by this version"));
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
@@ -160,7 +170,7 @@ impl Follower {
             revision: held.map_or(0, |held| held.version.revision),
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
-            sets: Vec::new(),
+            sets: self.sets.versions(),
             hashes: false,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
@@ -200,6 +210,7 @@ impl Follower {
         let finished = tokio::task::spawn_blocking(move || finish(&node, set, &commit));
         match finished.await {
             Ok(Finished::Applied(held, ack)) => {
+                self.sets.served(&self.node, &held.set);
                 self.held = Some(held);
                 self.want_snapshot = false;
                 Ok(Up::Ack(ack))
