@@ -29,6 +29,7 @@ mod metrics;
 mod nodes;
 mod reports;
 pub(crate) mod rest;
+mod security;
 pub(crate) mod strict;
 mod tokens;
 
@@ -230,7 +231,7 @@ fn applied(outcome: &Outcome) -> v1::ApplyResponse {
         changed: outcome.changed,
         changes: wire(&outcome.changes),
         problems: Vec::new(),
-        secrets_version: 0,
+        secrets_version: outcome.secrets_version,
     }
 }
 

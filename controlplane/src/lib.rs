@@ -8,6 +8,8 @@
 //!   understand in full;
 //! - `change`: request to revision, inside one transaction;
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
+//! - `vault`: seals what must not be readable there;
+//! - `sets`: values of Secrets, session keys and revocations, beside the revisions;
 //! - `publish`: the newest revision in memory, and what a node is to see;
 //!   `publish/follow` brings in what other control planes write;
 //! - `sync`: the streams to the data planes, and what is known of each node;
@@ -26,6 +28,7 @@ use fleet_proto::{
     v1::{
         config_service_server::ConfigServiceServer, fleet_reports_server::FleetReportsServer,
         fleet_sync_server::FleetSyncServer, report_service_server::ReportServiceServer,
+        security_service_server::SecurityServiceServer,
     },
     validate::Problem,
 };
@@ -37,13 +40,16 @@ mod change;
 mod clock;
 mod publish;
 mod reports;
+mod sets;
 pub mod settings;
 mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 pub use settings::{Database, Settings, SettingsError};
+pub use vault::{StoreKey, StoreKeyError};
 
 use api::{
     Api,
@@ -55,12 +61,14 @@ use api::{
 use change::{ChangeError, Changes};
 use publish::follow::Follow;
 use reports::Reports;
+use sets::{Sets, SetsError};
 use store::{
     Store, StoreError,
     postgres::Postgres,
     sqlite::{Sqlite, lock_path},
 };
 use sync::{Sync, node::Registry};
+use vault::Vault;
 
 /// Largest message of the API: a 10,000-document apply has a few MiB.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
@@ -81,6 +89,7 @@ pub struct ControlPlane {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
     follow: JoinHandle<()>,
+    tend: JoinHandle<()>,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -130,6 +139,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// The store key is missing, or not the one of this database.
+    #[error(transparent)]
+    StoreKey(#[from] StoreKeyError),
     /// The database failed.
     #[error("{0}")]
     Store(String),
@@ -148,6 +160,15 @@ impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unreachable { database, reason } => Self::Unreachable { database, reason },
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
+impl From<SetsError> for StartError {
+    fn from(error: SetsError) -> Self {
+        match error {
+            SetsError::Store(error) => error.into(),
             other => Self::Store(other.to_string()),
         }
     }
@@ -185,7 +206,9 @@ pub struct IssueError(String);
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
     let (store, lock) = open(&settings.database).await?;
-    let changes = Arc::new(Changes::open(Arc::clone(&store)).await?);
+    let vault = unlock(&*store, &settings).await?;
+    let sets = Arc::new(Sets::open(Arc::clone(&store), vault).await?);
+    let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&sets)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
     let nodes = Arc::new(Registry::new(store.nodes().await?));
@@ -194,8 +217,10 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         Arc::clone(&store),
         Arc::clone(changes.publisher()),
         Arc::clone(&nodes),
+        Arc::clone(&sets),
     );
     follow.look().await?;
+    sets.vault().finish_rotation(&*store).await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -219,6 +244,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         tracing::info!(rest = %address, "REST API");
         rest::Server::start(Arc::clone(&api), listener, address)
     });
+    let security = SecurityServiceServer::new(Grpc(Arc::clone(&api)));
     let told = ReportServiceServer::new(grpc::reports::Reports(Arc::clone(&api)))
         .max_encoding_message_size(LARGEST_MESSAGE);
     let reports = reports::stream::Server::new(reports, stopped.clone());
@@ -227,7 +253,12 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let config = ConfigServiceServer::new(Grpc(api))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
-    let sync = FleetSyncServer::new(Sync::new(publisher, Arc::clone(&nodes), stopped.clone()));
+    let sync = FleetSyncServer::new(Sync::new(
+        publisher,
+        Arc::clone(sets.shown()),
+        Arc::clone(&nodes),
+        stopped.clone(),
+    ));
     let mut until = stopped.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -242,6 +273,11 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
             Arc::clone(&tokens),
             Role::Admin,
         ))
+        .add_service(Guarded::new(
+            Strict::new(security, LARGEST_MESSAGE),
+            Arc::clone(&tokens),
+            Role::Admin,
+        ))
         .add_service(Guarded::new(sync, Arc::clone(&tokens), Role::Node))
         .add_service(Guarded::new(reports, Arc::clone(&tokens), Role::Node))
         .serve_with_incoming_shutdown(
@@ -252,6 +288,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         );
     let server = tokio::spawn(server);
     let follow = tokio::spawn(follow.run(stopped.clone()));
+    let tend = tokio::spawn(sets.run(stopped.clone()));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
     tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
     Ok(ControlPlane {
@@ -265,6 +302,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         server,
         persist,
         follow,
+        tend,
         _lock: lock,
     })
 }
@@ -278,6 +316,15 @@ async fn open(database: &Database) -> Result<(Arc<dyn Store>, Option<File>), Sta
         }
         Database::Postgres(postgres) => (Arc::new(Postgres::open(postgres).await?), None),
     })
+}
+
+/// The vault of a database, with keys that have proved to be its own.
+async fn unlock(store: &dyn Store, settings: &Settings) -> Result<Vault, StartError> {
+    let database = &settings.database;
+    let is_sealed = store.vault_check().await?.is_some();
+    let vault = vault::find(settings.store_key.as_ref(), database, is_sealed)?;
+    vault.prove(store, &database.to_string()).await?;
+    Ok(vault)
 }
 
 async fn listen(
@@ -357,6 +404,7 @@ impl ControlPlane {
     fn abandon(&self) {
         self.server.abort();
         self.follow.abort();
+        self.tend.abort();
         self.persist.abort();
     }
 
@@ -382,6 +430,7 @@ impl ControlPlane {
         tokio::join!(rest, grpc);
         let _ = self.persist.await;
         let _ = self.follow.await;
+        let _ = self.tend.await;
         self.nodes.flush(&*self.store).await;
         if let Some(shared) = self.store.shared()
             && let Err(error) = shared.leave().await

@@ -3,12 +3,13 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context;
 use clap::{Parser, builder::BoolishValueParser};
-use mcp_controlplane::{ControlPlane, Settings};
+use mcp_controlplane::{ControlPlane, Settings, StoreKey};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +35,11 @@ struct Args {
         default_value = "./mcp-fleet.db"
     )]
     database: String,
+    /// Key that seals what is secret in the database: 64 hex digits a line, the first one
+    /// seals. Left out: MCP_FLEET_STORE_KEY holds it, or, for SQLite, PATH.key beside the
+    /// database, which the first start makes. All control planes of a Postgres need the same.
+    #[arg(long, value_name = "FILE", env = "MCP_FLEET_STORE_KEY_FILE")]
+    store_key: Option<PathBuf>,
     /// Listen beyond loopback without TLS: tokens travel unencrypted.
     #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
@@ -50,6 +56,7 @@ struct Args {
 /// Tokens come by the environment only: a command line is visible to all users.
 const ADMIN_TOKEN: &str = "MCP_FLEET_ADMIN_TOKEN";
 const NODE_TOKEN: &str = "MCP_FLEET_NODE_TOKEN";
+const STORE_KEY: &str = "MCP_FLEET_STORE_KEY";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -89,6 +96,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         grpc_listen: args.grpc_listen,
         rest_listen: Some(args.rest_listen),
         database: args.database.parse()?,
+        store_key: StoreKey::given(args.store_key, secret(STORE_KEY)?)?,
         insecure: args.insecure,
         admin_token,
         node_token,

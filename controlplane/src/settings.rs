@@ -5,7 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use crate::api::auth::Role;
+use crate::{
+    api::auth::Role,
+    vault::{StoreKey, StoreKeyError},
+};
 
 mod database;
 
@@ -24,6 +27,9 @@ pub struct Settings {
     pub rest_listen: Option<SocketAddr>,
     /// A SQLite file, whose folder must exist, or a Postgres.
     pub database: Database,
+    /// What is secret in the database is sealed under it. `None`: a file beside the
+    /// database, which the first start makes; a Postgres needs one.
+    pub store_key: Option<StoreKey>,
     /// Allows a listener beyond loopback although tokens travel unencrypted.
     pub insecure: bool,
     /// Admin token to use instead of a generated one.
@@ -38,6 +44,7 @@ impl Default for Settings {
             grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8182)),
             rest_listen: None,
             database: Database::Sqlite(PathBuf::from("./mcp-fleet.db")),
+            store_key: None,
             insecure: false,
             admin_token: None,
             node_token: None,
@@ -76,6 +83,9 @@ pub enum SettingsError {
     /// One token for both roles: every node could change the configuration.
     #[error("the admin token and the node token given are the same: choose two different ones")]
     SameToken,
+    /// A database that is shared has no key of its own.
+    #[error(transparent)]
+    StoreKey(#[from] StoreKeyError),
 }
 
 impl Settings {
@@ -88,6 +98,9 @@ impl Settings {
             && !self.insecure
         {
             return Err(SettingsError::NotLoopback(open));
+        }
+        if matches!(self.database, Database::Postgres(_)) && self.store_key.is_none() {
+            return Err(StoreKeyError::None.into());
         }
         for role in Role::ALL {
             if let Some(token) = self.token(role) {

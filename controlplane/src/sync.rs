@@ -2,7 +2,8 @@
 //!
 //! On the config way: after `publish`, before the data plane's control stream.
 //! Each stream is one task (`sync/stream.rs`), opened by a hello
-//! (`sync/hello.rs`); what nodes answer is kept in the
+//! (`sync/hello.rs`), which also brings the sets that no revision holds
+//! (`sync/sets.rs`); what nodes answer is kept in the
 //! registry (`sync/node.rs`) and brought back
 //! after a restart (`sync/recall.rs`).
 
@@ -13,12 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::publish::Publisher;
+use crate::{publish::Publisher, sets::Shown};
 
 mod end;
 mod hello;
 pub(crate) mod node;
 pub(crate) mod recall;
+mod sets;
 mod stream;
 
 pub(crate) use hello::valid_node_id;
@@ -30,6 +32,7 @@ const WINDOW: usize = 2;
 /// `FleetSync` over what is published.
 pub(crate) struct Sync {
     publisher: Arc<Publisher>,
+    sets: Arc<Shown>,
     nodes: Arc<node::Registry>,
     shutdown: watch::Receiver<bool>,
 }
@@ -37,11 +40,13 @@ pub(crate) struct Sync {
 impl Sync {
     pub(crate) fn new(
         publisher: Arc<Publisher>,
+        sets: Arc<Shown>,
         nodes: Arc<node::Registry>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         Self {
             publisher,
+            sets,
             nodes,
             shutdown,
         }
@@ -62,6 +67,7 @@ impl FleetSync for Sync {
             request.into_inner(),
             sender,
             Arc::clone(&self.publisher),
+            Arc::clone(&self.sets),
             Arc::clone(&self.nodes),
             self.shutdown.clone(),
         ));

@@ -35,10 +35,13 @@ mod reports;
 mod rest;
 mod restart;
 mod rollback;
+mod secrets;
+mod security;
 mod shared;
 mod stream;
 mod tokens;
 mod unknown;
+mod vault;
 
 /// Nothing here takes long; what does not happen by then does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -128,6 +131,7 @@ impl Plane {
             id,
             sender,
             inbound,
+            parts: Vec::new(),
         };
         node.say(FromNode::Hello(hello)).await;
         node

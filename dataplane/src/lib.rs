@@ -16,7 +16,7 @@
 //! - [`error`]: why a call failed, folded into JSON-RPC and HTTP.
 //!
 //! And in the order in which configuration does: [`control`] (stream or file),
-//! [`table`] (compile and swap), [`resolve`] (references). [`admin`] and
+//! [`table`] (compile and swap), [`resolve`] (references), [`secrets`]. [`admin`] and
 //! [`telemetry`] look at it all; [`logs`] hands log lines to who follows them.
 
 pub mod admin;
@@ -35,6 +35,7 @@ pub mod node;
 pub mod resolve;
 pub mod route;
 pub mod sealed;
+pub mod secrets;
 pub mod session;
 pub mod settings;
 pub mod stack;
@@ -43,7 +44,9 @@ pub mod telemetry;
 pub mod upstream;
 pub mod worker;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 
@@ -98,6 +101,14 @@ pub enum StartError {
         /// Why.
         reason: io::Error,
     },
+    /// The key for what is kept on disk does not work.
+    #[error("state key {path}: {reason}")]
+    StateKey {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The system does not give what is needed.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -133,6 +144,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let admin = listen_on("--admin-listen", settings.admin_listen, plain_is_fine).await?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
     let ring = key_ring(&settings)?;
+    let kept = control::kept_sets(&settings)?;
     let workers = match settings.workers {
         0 => std::thread::available_parallelism()?.get(),
         some => some,
@@ -145,7 +157,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         Handle::current(),
     ));
     // Before anybody is served: what was kept on disk is there from the first request on.
-    let restored = control::restore(&node).await;
+    let restored = control::restore(&node, kept).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
     let acceptor = tokio::spawn(workers.accept(mcp));
@@ -271,7 +283,10 @@ fn key_ring(settings: &Settings) -> Result<KeyRing, StartError> {
     let Some(path) = &settings.data_dir else {
         return Ok(KeyRing::random()?);
     };
-    let kept = std::fs::create_dir_all(path).and_then(|()| KeyRing::kept_in(path));
+    let mut folder = std::fs::DirBuilder::new();
+    // Keys and configuration are its owner's alone.
+    folder.recursive(true).mode(0o700);
+    let kept = folder.create(path).and_then(|()| KeyRing::kept_in(path));
     kept.map_err(|reason| StartError::DataDir {
         path: path.clone(),
         reason,

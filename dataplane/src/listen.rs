@@ -73,7 +73,7 @@ async fn admit(
     same_site(&gateway, &head.headers, &head.uri, node.is_local())?;
     let principal = gateway
         .auth
-        .admit(&head.headers)
+        .admit(&head.headers, gateway.project(), &node.revoked.load())
         .map_err(|denied| deny(&denied))?;
     let mut inbound = Inbound {
         node,

@@ -52,6 +52,16 @@ struct Flags {
     /// end with the process, and a start needs the control plane.
     #[arg(long, value_name = "DIR", env = "MCP_FLEET_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Key (64 hex digits, as of `openssl rand -hex 32`) under which values of secrets, session
+    /// keys and revocations are kept in the data directory; left out: secrets and session keys are
+    /// not kept there, and a start without the control plane lacks them.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_STATE_KEY_FILE",
+        requires = "data_dir"
+    )]
+    state_key: Option<PathBuf>,
     /// Worker threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     workers: usize,
@@ -198,6 +208,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         node_id,
         labels: flags.labels.into_iter().collect(),
         data_dir: flags.data_dir,
+        state_key: flags.state_key,
         last_good: true,
         workers: flags.workers,
         allow,

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    call::WorkerId, control, listen::tls::Tls, session::Sessions, settings::Settings,
-    table::RouteTable, telemetry::Metrics,
+    auth::revoked::Revoked, call::WorkerId, control, listen::tls::Tls, secrets::Secrets,
+    session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
 };
 
 /// Backends asked for their lists at the same time.
@@ -32,6 +32,10 @@ pub struct Node {
     pub workers: usize,
     /// The table in use. A request loads it once and keeps it to its end.
     pub table: ArcSwap<RouteTable>,
+    /// The values of Secrets that the next table is made with.
+    pub secrets: ArcSwap<Secrets>,
+    /// Tokens that are not accepted, whatever the table says.
+    pub revoked: ArcSwap<Revoked>,
     /// Grows with every change of any backend's catalogue: rendered lists of an
     /// older epoch are made anew.
     pub epoch: Arc<AtomicU64>,
@@ -71,6 +75,8 @@ impl Node {
         Self {
             metrics: Metrics::new(workers),
             table: ArcSwap::from_pointee(RouteTable::default()),
+            secrets: ArcSwap::default(),
+            revoked: ArcSwap::default(),
             epoch: Arc::default(),
             discoveries: Arc::new(Semaphore::new(DISCOVERIES)),
             configured: watch::Sender::new(false),

@@ -37,7 +37,7 @@ pub(crate) struct Writes([AtomicU64; OUTCOMES.len()]);
 impl Writes {
     pub(super) fn count(&self, result: &Result<Outcome, ApiError>) {
         let outcome = match result {
-            Ok(outcome) if outcome.changed => 0,
+            Ok(outcome) if outcome.changed || outcome.secrets_version > 0 => 0,
             Ok(_) => 1,
             Err(ApiError::Denied(_)) => 3,
             Err(ApiError::Conflict(_)) => 4,

@@ -29,6 +29,7 @@ mod health;
 mod input;
 mod openapi;
 mod routes;
+mod security;
 
 use failure::Failure;
 use input::Input;

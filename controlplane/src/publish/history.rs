@@ -30,6 +30,14 @@ pub(crate) enum Base {
 }
 
 impl Base {
+    /// The revision, where it is known whole.
+    pub(crate) fn revision(&self) -> Option<&Arc<Snapshot>> {
+        match self {
+            Self::Set(snapshot) => Some(snapshot),
+            Self::Hashes(_) => None,
+        }
+    }
+
     fn root_hash(&self) -> Hash {
         match self {
             Self::Set(snapshot) => snapshot.root_hash(),

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet_proto::{hash, key::Key, v1::Action};
+use fleet_proto::{
+    hash,
+    key::Key,
+    v1::{Action, SetVersion},
+};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -25,6 +29,7 @@ use tokio::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    sets::SetRows,
     shared::{NodeChange, Saved, Shared},
 };
 use crate::{api::auth::Role, settings};
@@ -34,7 +39,9 @@ mod history;
 mod listen;
 mod rows;
 mod session;
+mod sets;
 mod shared;
+mod vault;
 mod write;
 
 use session::{Connections, Name};
@@ -295,6 +302,35 @@ impl Store for Postgres {
             let mut session = self.connections.get().await?;
             write::nodes(&mut session, &self.id, changed, gone).await
         })
+    }
+
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(async {
+            let mut session = self.connections.get().await?;
+            sets::versions(&mut session, self.name()).await
+        })
+    }
+
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(async {
+            let mut session = self.connections.get().await?;
+            session.begin(session::SNAPSHOT).await?;
+            let rows = sets::load(&mut session, self.name()).await?;
+            session.commit().await?;
+            Ok(rows)
+        })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

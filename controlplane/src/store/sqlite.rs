@@ -14,7 +14,7 @@ use std::{
 use fleet_proto::{
     hash::{self, Hash},
     key::Key,
-    v1::Action,
+    v1::{Action, SetVersion},
 };
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -26,6 +26,7 @@ use sqlx::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    sets::SetRows,
     shared::{NodeChange, Saved, Shared},
 };
 use crate::api::auth::Role;
@@ -33,6 +34,8 @@ use crate::api::auth::Role;
 mod audit;
 mod history;
 mod rows;
+mod sets;
+mod vault;
 mod write;
 
 /// How long a statement waits for another process (a backup, a shell).
@@ -277,6 +280,32 @@ impl Store for Sqlite {
                 .map_err(self.name.failed())?;
             Ok(Saved::default())
         })
+    }
+
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.acquire().await.map_err(self.name.failed())?;
+            sets::versions(&mut reader, &self.name).await
+        })
+    }
+
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.begin().await.map_err(self.name.failed())?;
+            sets::load(&mut reader, &self.name).await
+        })
+    }
+
+    fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(vault::check(self))
+    }
+
+    fn add_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(vault::add_check(self, value))
+    }
+
+    fn put_vault_check(&self, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(vault::put_check(self, value))
     }
 
     fn shared(&self) -> Option<&dyn Shared> {

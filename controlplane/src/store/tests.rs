@@ -18,12 +18,18 @@ use crate::{api::auth::Role, settings::Database};
 
 mod history;
 mod postgres;
+mod sets;
 
 use history::{
     a_revision_is_found_with_what_it_changed,
     a_token_of_the_api_has_its_name_alone_until_it_is_void,
     an_audit_entry_is_kept_only_with_its_write,
     revisions_of_projects_are_counted_without_the_others,
+};
+
+use sets::{
+    a_dropped_write_leaves_the_sets_as_they_are, sets_are_written_replaced_and_removed,
+    sets_change_together_with_a_revision,
 };
 
 /// Opens the store of a folder, again and again the same one.
@@ -283,6 +289,8 @@ fn node(id: &str) -> NodeRow {
         degraded: vec![problem],
         apply_us: 12,
         last_seen_ms: 34,
+        sets: vec![sets::version(v1::SetKind::Secrets, 3)],
+        set_problems: vec![v1::Problem::default()],
     }
 }
 
@@ -321,6 +329,17 @@ async fn nodes_are_written_replaced_and_removed<F: Fixture>(folder: &Path) {
     assert_eq!(store.nodes().await.unwrap(), [node("n1"), bare]);
 }
 
+async fn a_check_value_of_the_store_key_is_kept_once<F: Fixture>(folder: &Path) {
+    let store = F::open(folder).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), None);
+    for value in [b"a", b"b"] {
+        let kept = store.add_vault_check(value.to_vec()).await.unwrap();
+        assert_eq!(kept, b"a", "the first one stays");
+    }
+    store.put_vault_check(b"c".to_vec()).await.unwrap();
+    assert_eq!(store.vault_check().await.unwrap(), Some(b"c".to_vec()));
+}
+
 macro_rules! suite {
     ($module:ident, $fixture:ty: $($test:ident),+ $(,)?) => {
         mod $module {
@@ -350,6 +369,10 @@ macro_rules! suites {
             revisions_of_projects_are_counted_without_the_others,
             an_audit_entry_is_kept_only_with_its_write,
             a_token_of_the_api_has_its_name_alone_until_it_is_void,
+            sets_are_written_replaced_and_removed,
+            sets_change_together_with_a_revision,
+            a_dropped_write_leaves_the_sets_as_they_are,
+            a_check_value_of_the_store_key_is_kept_once,
         );)+
     };
 }

@@ -22,6 +22,7 @@ use crate::{clock::now_ms, publish::Snapshot, store::NodeRow};
 
 mod others;
 mod persist;
+mod sets;
 
 /// Refused root hashes remembered per node: only a target can come up again,
 /// and old targets come back by rollback at most.
@@ -243,6 +244,8 @@ impl Node {
         row.revision = if ours { hello.revision } else { 0 };
         row.root_hash = Hash::from_wire(&hello.root_hash).filter(|_| ours);
         row.degraded = bounded(hello.degraded.clone());
+        row.sets = sets::known(&hello.sets);
+        row.set_problems.clear();
         row.last_seen_ms = now_ms();
         self.dirty = true;
     }
@@ -259,9 +262,14 @@ impl Node {
             last_seen_ms: row.last_seen_ms,
             nacked_revision: row.nacked_revision,
             errors: row.errors.clone(),
-            degraded: row.degraded.clone(),
+            degraded: row
+                .degraded
+                .iter()
+                .chain(&row.set_problems)
+                .cloned()
+                .collect(),
             apply_us: row.apply_us,
-            sets: Vec::new(),
+            sets: row.sets.clone(),
             certificate_expires_ms: 0,
         }
     }

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use fleet_proto::{
     hash::Hash,
     v1::{
-        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, Target, control_message, node_message,
+        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, SetPart, Target, control_message,
+        node_message,
     },
 };
 use tokio::{
@@ -24,8 +25,12 @@ use super::{
     end::{End, message},
     hello::{self, Serves},
     node::{Registry, Session},
+    sets::Feed,
 };
-use crate::publish::{Base, Published, Publisher, Snapshot};
+use crate::{
+    publish::{Base, Published, Publisher, Snapshot},
+    sets::Shown,
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A node that has answered no heartbeat for so long is gone.
@@ -51,6 +56,7 @@ pub(super) async fn serve(
     mut inbound: impl Inbound,
     outbound: Sender,
     publisher: Arc<Publisher>,
+    sets: Arc<Shown>,
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
@@ -91,6 +97,7 @@ pub(super) async fn serve(
         deltas: hello.deltas,
         version: hello.version.clone(),
         pinned: false,
+        feed: Feed::new(sets, &hello),
         inbound,
         outbound: outbound.clone(),
         publisher,
@@ -125,6 +132,7 @@ struct Stream<I> {
     outbound: Sender,
     publisher: Arc<Publisher>,
     published: watch::Receiver<Published>,
+    feed: Feed,
     session: Session,
     replaced: oneshot::Receiver<()>,
     shutdown: watch::Receiver<bool>,
@@ -162,8 +170,18 @@ impl<I: Inbound> Stream<I> {
         }
         loop {
             self.published.mark_unchanged();
+            self.feed.mark_unchanged();
+            let target = self.target();
+            // After the target: it is shown after the values that it names.
+            if let Some(parts) = self.lacking(target.as_ref()) {
+                for part in parts.iter() {
+                    let part = control_message::Message::SetPart(part.clone());
+                    self.send(part).await?;
+                }
+                continue;
+            }
             if self.in_flight.is_none()
-                && let Some(target) = self.target()
+                && let Some(target) = target
                 && !self.serves.is(&target)
             {
                 match self.asked {
@@ -174,6 +192,15 @@ impl<I: Inbound> Stream<I> {
             }
             self.wait(false).await?;
         }
+    }
+
+    /// The parts of a set that the node lacks, for what it serves and is to serve.
+    fn lacking(&mut self, target: Option<&Arc<Snapshot>>) -> Option<Arc<[SetPart]>> {
+        let newest = self.publisher.newest();
+        let in_flight = self.in_flight.as_ref().map(|in_flight| &in_flight.snapshot);
+        let base = self.base.as_ref().and_then(Base::revision);
+        let revisions = [Some(&newest), target, base, in_flight];
+        self.feed.next(revisions.into_iter().flatten())
     }
 
     fn target(&self) -> Option<Arc<Snapshot>> {
@@ -251,6 +278,7 @@ impl<I: Inbound> Stream<I> {
                 changed.map_err(|_| End::Shutdown)?;
                 Event::Changed
             }
+            () = self.feed.changed(), if !room => Event::Changed,
         };
         match event {
             Event::Received(received) => self.receive(received)?,
@@ -285,7 +313,11 @@ impl<I: Inbound> Stream<I> {
                 Err(End::Protocol("a second hello on one stream".to_owned()))
             }
             Some(node_message::Message::KnownHashes(part)) => self.told(part),
-            Some(node_message::Message::SetAck(_)) | None => Err(End::Protocol(
+            Some(node_message::Message::SetAck(ack)) => {
+                self.session.set_acked(ack);
+                Ok(())
+            }
+            None => Err(End::Protocol(
                 "a message of a kind that is not known here".to_owned(),
             )),
         }

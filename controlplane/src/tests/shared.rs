@@ -6,10 +6,11 @@ use fleet_proto::{hash::Hash, v1::control_message::Message as FromControl};
 use fleet_tests::postgres::cluster;
 use sqlx::{Connection, Executor};
 use tonic::Code;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
-    Database,
+    Database, StoreKey,
     store::{ChangeRow, RevisionRow, Store, Stored, postgres::Postgres, shared::Shared},
 };
 
@@ -72,6 +73,7 @@ pub(super) fn on(url: &str) -> Settings {
     Settings {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
         database: url.parse().unwrap(),
+        store_key: Some(StoreKey::Text(Zeroizing::new("5e".repeat(32)))),
         ..Settings::default()
     }
 }

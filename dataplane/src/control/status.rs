@@ -22,6 +22,7 @@ struct Missing {
     disk: String,
     control_plane: String,
     refused: String,
+    sets: String,
 }
 
 impl Status {
@@ -60,12 +61,13 @@ impl Status {
 
     /// What is known about control plane, refusals and files, in detail.
     #[must_use]
-    pub fn details(&self) -> [(&'static str, String); 3] {
+    pub fn details(&self) -> [(&'static str, String); 4] {
         let missing = self.missing.lock();
         [
             ("control_plane", missing.control_plane.clone()),
             ("refused", missing.refused.clone()),
             ("disk", missing.disk.clone()),
+            ("sets", missing.sets.clone()),
         ]
     }
 
@@ -73,6 +75,11 @@ impl Status {
         self.from_disk.store(found, Ordering::Relaxed);
         *self.saved.lock() = Some(found && !stale);
         self.missing.lock().disk = problems.join("; ");
+    }
+
+    /// What is wrong with secrets, session keys or revocations; empty: nothing.
+    pub(super) fn sets(&self, problem: String) {
+        self.missing.lock().sets = problem;
     }
 
     pub(super) fn saved(&self, is_saved: bool) {

@@ -23,7 +23,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Held, apply::apply, reconnect::Reconnect};
+use super::{Held, apply::apply, reconnect::Reconnect, sets::Sets};
 use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
@@ -41,7 +41,7 @@ pub(super) async fn follow(
     urls: Vec<String>,
     token: String,
     boot_id: String,
-    held: Option<Held>,
+    (held, sets): (Option<Held>, Sets),
     applied: watch::Sender<Option<Held>>,
 ) {
     let mut follower = Follower {
@@ -49,6 +49,7 @@ pub(super) async fn follow(
         token,
         boot_id,
         held,
+        sets,
         applied,
         want_snapshot: false,
         opened: None,
@@ -88,6 +89,7 @@ struct Follower {
     token: String,
     boot_id: String,
     held: Option<Held>,
+    sets: Sets,
     applied: watch::Sender<Option<Held>>,
     /// The last delta did not come out as it should.
     want_snapshot: bool,
@@ -106,6 +108,7 @@ impl Follower {
             let sent = answers.send(message).await;
             sent.map_err(|_| Status::unavailable("the stream is closed"))
         };
+        self.sets.start_over();
         say(Up::Hello(self.hello())).await?;
         let mut down = open(url, &self.token, sent).await?;
         tracing::info!(url, "stream to the control plane is open");
@@ -142,8 +145,12 @@ impl Follower {
                         say(Up::KnownHashes(part)).await?;
                     }
                 }
-                Down::SetPart(_) => {
-                    return Err(Status::unimplemented("not understood by this version"));
+                Down::SetPart(part) => {
+                    let added = self.sets.add(&self.node, self.held.as_ref(), part).await;
+                    let ack = added.map_err(|broken| Status::data_loss(broken.to_string()))?;
+                    if let Some(ack) = ack {
+                        say(Up::SetAck(ack)).await?;
+                    }
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
                 Down::GoAway(go) => {
@@ -167,7 +174,7 @@ impl Follower {
             revision: held.map_or(0, |held| held.version.revision),
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
-            sets: Vec::new(),
+            sets: self.sets.versions(),
             hashes: true,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
@@ -213,6 +220,7 @@ impl Follower {
         let finished = tokio::task::spawn_blocking(move || finish(&node, set, &commit));
         match finished.await {
             Ok(Finished::Applied(held, ack)) => {
+                self.sets.served(&self.node, &held.set);
                 self.held = Some(held);
                 self.want_snapshot = false;
                 Ok(Up::Ack(ack))

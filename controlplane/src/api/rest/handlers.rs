@@ -21,7 +21,7 @@ use crate::api::{Api, ApiError, auth::Caller, reports::Lines};
 /// The type of an answer that goes on: a JSON text each line.
 pub(super) const LINES: &str = "application/x-ndjson";
 
-type Answer = BoxFuture<'static, Result<Reply, Failure>>;
+pub(super) type Answer = BoxFuture<'static, Result<Reply, Failure>>;
 
 /// What a handler answers.
 pub(super) struct Reply {
@@ -33,7 +33,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    fn of(message: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn of(message: &impl Serialize) -> Result<Self, Failure> {
         let body = serde_json::to_string(message)
             .map_err(|error| ApiError::Internal(format!("the answer is no JSON: {error}")))?;
         Ok(Self {
@@ -68,7 +68,7 @@ impl Reply {
         self
     }
 
-    fn status(mut self, status: StatusCode) -> Self {
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleet_proto::key::Kind;
 use futures_util::future::BoxFuture;
 
-use super::{BASE, Failure, Input, Method, handlers, handlers::Reply};
+use super::{BASE, Failure, Input, Method, handlers, handlers::Reply, security};
 use crate::api::{Api, auth::Caller};
 
 /// What carries out a request.
@@ -228,6 +228,42 @@ pub(super) fn all() -> Vec<Route> {
             handlers::revoke_token,
         )
         .gives("RevokeTokenResponse"),
+        get(
+            "/revocations",
+            "listRevocations",
+            "Bearer tokens of clients that are not accepted any more.",
+            security::list,
+        )
+        .gives("ListRevocationsResponse"),
+        post(
+            "/revocations",
+            "revoke",
+            "Refuses a client's bearer token from now on.",
+            security::revoke,
+        )
+        .takes("RevokeRequest", false)
+        .gives("RevokeResponse")
+        .statuses(&[201]),
+        delete(
+            "/revocations/{bearer}",
+            "unrevoke",
+            "Takes a revocation back.",
+            security::unrevoke,
+        )
+        .query(&[param(
+            "project",
+            Value::Text,
+            "As in the revocation; left out: that of all projects.",
+        )])
+        .gives("UnrevokeResponse"),
+        post(
+            "/session-keys/rotate",
+            "rotateSessionKeys",
+            "Makes a new session key.",
+            security::rotate,
+        )
+        .takes("RotateSessionKeysRequest", true)
+        .gives("RotateSessionKeysResponse"),
         get(
             "/whoami",
             "whoAmI",

@@ -42,6 +42,7 @@ fn accepted() -> Node {
         ReceiverStream::new(inbound),
         outbound,
         publisher,
+        Arc::default(),
         nodes,
         stopped,
     ));
