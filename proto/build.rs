@@ -32,6 +32,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config
         // Maps in order: output and hashes are stable.
         .btree_map(["."])
+        // They hold secrets: src/redact.rs has theirs.
+        .skip_debug([
+            ".fleet.v1.BearerAuth",
+            ".fleet.v1.CreateTokenResponse",
+            ".fleet.v1.RevokeRequest",
+            ".fleet.v1.Secret",
+            ".fleet.v1.SecretValue",
+            ".fleet.v1.SessionKey",
+            ".fleet.v1.UnrevokeRequest",
+        ])
         .extern_path(".fleet.v1.Duration", "crate::duration::Duration")
         .extern_path(".fleet.v1.Json", "crate::json::Json");
     tonic_prost_build::configure()

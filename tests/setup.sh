@@ -75,7 +75,7 @@ command -v haproxy >/dev/null || missing+=(haproxy)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 [ ${#missing[@]} = 0 ] || debian "${missing[@]}"
 
-# A Postgres server for the store's tests, which start one of their own: any version that is there will do.
+# A Postgres server for the tests, which start one of their own: any version that is there will do.
 postgres() {
   local bin
   for bin in $(dirname "$(command -v initdb || echo /none/x)") /usr/lib/postgresql/*/bin; do

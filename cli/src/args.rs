@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     verbs::{
         apply, call, completion, context, delete, demo_server, describe, diff, edit, explain,
-        export, get, history, login, nodes, prompts, resources, revisions, rollback, schema,
+        export, get, history, login, logs, nodes, prompts, resources, revisions, rollback, schema,
         status, token, tools, up, validate, version, wait,
     },
 };
@@ -51,7 +51,7 @@ pub(crate) enum Verb {
     Validate(validate::Flags),
     /// Show resources.
     Get(get::Flags),
-    /// Show resources in full, who uses them, and how they do on the data planes.
+    /// Show resources in full, who uses them, and how they do on the data planes; or a data plane.
     Describe(describe::Flags),
     /// Edit a resource in $VISUAL or $EDITOR.
     Edit(edit::Flags),
@@ -73,6 +73,8 @@ pub(crate) enum Verb {
     Status(status::Flags),
     /// Show the data planes and what each of them serves.
     Nodes(nodes::Flags),
+    /// Follow the log of a data plane.
+    Logs(logs::Flags),
     /// Wait until the data planes serve a revision in full.
     Wait(wait::Flags),
     /// List the tools that a gateway offers.
@@ -131,6 +133,7 @@ impl Verb {
             Self::Rollback(flags) => Box::pin(rollback::run(flags)).await,
             Self::Status(flags) => Box::pin(status::run(flags)).await,
             Self::Nodes(flags) => Box::pin(nodes::run(flags)).await,
+            Self::Logs(flags) => Box::pin(logs::run(flags)).await,
             Self::Wait(flags) => Box::pin(wait::run(flags)).await,
             Self::Tools(flags) => Box::pin(tools::run(flags)).await,
             Self::Call(flags) => Box::pin(call::run(flags)).await,

@@ -32,7 +32,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::failure::Failure;
 
@@ -85,5 +85,7 @@ fn start_logging(given: Option<&str>, default: &str) {
     let _ = builder
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .finish()
+        .with(mcp_dataplane::logs::Tap)
         .try_init();
 }

@@ -3,7 +3,7 @@
 //! Configuration: [`up`], [`apply`], [`diff`], [`validate`], [`get`],
 //! [`describe`], [`edit`], [`delete`], [`export`], [`explain`], [`schema`].
 //! Its past: [`history`], [`revisions`], [`rollback`]. The fleet: [`status`],
-//! [`nodes`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
+//! [`nodes`], [`logs`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
 //! [`resources`], [`prompts`]. Who may, and where: [`login`], [`context`],
 //! [`token`]. The rest: [`demo_server`], [`completion`], [`version`].
 
@@ -21,6 +21,7 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod login;
+pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod prompts;
 pub(crate) mod resources;

@@ -14,7 +14,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use self::progress::Progress;
-use crate::{client::Client, failure::Failure, output};
+use crate::{client::Client, failure::Failure, output, verbs::nodes};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -161,13 +161,13 @@ fn report(verdict: &Verdict, wanted: Wanted<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn judge(nodes: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict {
+fn judge(answer: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict {
     let mut verdict = Verdict {
         // A control plane of several may hear of a revision later than the nodes.
-        known: nodes.revision >= revision,
+        known: answer.revision >= revision,
         ..Verdict::default()
     };
-    for node in &nodes.nodes {
+    for node in &answer.nodes {
         let id = node.node_id.clone();
         if node.state() != NodeState::Offline {
             verdict.connected += 1;
@@ -176,6 +176,11 @@ fn judge(nodes: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict 
             verdict.offline.push(id);
         } else if node.nacked_revision >= revision && node.nacked_revision > node.revision {
             verdict.refused.extend(refusals(node));
+        } else if node.revision < revision && node.state() == NodeState::Pinned {
+            // It will not get there by waiting.
+            verdict
+                .refused
+                .push(nodes::held_back(node, answer.revision));
         } else if node.revision < revision {
             verdict.pending.push(id);
         } else {

@@ -18,6 +18,7 @@ use crate::{
     identity::Identities,
     listen::tls::Shown,
     publish::Snapshot,
+    reports::Reports,
     store::Store,
     sync::node::Registry,
 };
@@ -29,7 +30,9 @@ mod history;
 mod identity;
 mod metrics;
 mod nodes;
+mod reports;
 pub(crate) mod rest;
+mod security;
 pub(crate) mod strict;
 mod tokens;
 
@@ -45,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) changes: Arc<Changes>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Registry>,
+    pub(crate) reports: Arc<Reports>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) identities: Arc<Identities>,
     /// What the listeners show; `None`: they have no TLS.
@@ -233,7 +237,7 @@ fn applied(outcome: &Outcome) -> v1::ApplyResponse {
         changed: outcome.changed,
         changes: wire(&outcome.changes),
         problems: Vec::new(),
-        secrets_version: 0,
+        secrets_version: outcome.secrets_version,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fleet_proto::{
-    key::Key,
+    key::{Key, Kind},
     v1::{Action, Resource},
     validate::{Problem, Valid},
 };
@@ -16,17 +16,20 @@ use crate::{
     api::strict::is_newer,
     clock::now_ms,
     publish::{Publisher, Snapshot},
+    sets::{Current, Sets, SetsError},
     store::{AuditRow, ChangeRow, Head, RevisionRow, Store, StoreError, Write},
 };
 
 mod difference;
 mod plan;
 mod scope;
+mod values;
 
 use difference::differences;
 pub(crate) use plan::load;
-use plan::rewritten;
+use plan::{Plan, rewritten};
 use scope::{of_projects, within};
+use values::Values;
 
 /// A write that somebody asks for.
 #[derive(Debug)]
@@ -90,7 +93,8 @@ enum Target {
 }
 
 impl Target {
-    /// What leads there from a set.
+    /// What leads there from a set. Secrets stay as they are: their values are of no
+    /// revision, and who may use them was decided for the values that there are.
     fn on(self, base: &Valid) -> Edit {
         let state = match self {
             Self::Edit(edit) => return edit,
@@ -99,9 +103,12 @@ impl Target {
         let differs = |key: &Key, hash| base.get(key).is_none_or(|old| old.hash() != hash);
         let put = state
             .iter()
-            .filter(|(key, entry)| differs(key, entry.hash()))
+            .filter(|(key, entry)| key.kind != Kind::Secret && differs(key, entry.hash()))
             .map(|(_, entry)| entry.resource().clone());
-        let gone = base.iter().map(|(key, _)| key);
+        let gone = base
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| key.kind != Kind::Secret);
         Edit {
             put: put.collect(),
             remove: gone
@@ -122,6 +129,8 @@ pub(crate) struct Outcome {
     pub(crate) changed: bool,
     /// What happened to each key of the request, in its order.
     pub(crate) changes: Vec<(Key, Action)>,
+    /// The version of the secrets after the write; 0: it changed no value.
+    pub(crate) secrets_version: u64,
 }
 
 /// Why a write changed nothing.
@@ -147,9 +156,21 @@ pub(crate) enum ChangeError {
     Beyond(Vec<String>),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The values of Secrets could not be read or kept.
+    #[error(transparent)]
+    Sets(SetsError),
     /// The write was cut off, by a panic or by shutdown.
     #[error("the write was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl From<SetsError> for ChangeError {
+    fn from(error: SetsError) -> Self {
+        match error {
+            SetsError::Store(error) => Self::Store(error),
+            other => Self::Sets(other),
+        }
+    }
 }
 
 fn problems(problems: &[Problem]) -> String {
@@ -179,13 +200,14 @@ pub(crate) fn keys(keys: &[Key]) -> String {
 pub(crate) struct Changes {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
+    sets: Arc<Sets>,
     /// Writers wait here, in order, and not for the database.
     turn: Mutex<()>,
 }
 
 impl Changes {
     /// Loads the newest revision of a store and publishes it.
-    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, ChangeError> {
+    pub(crate) async fn open(store: Arc<dyn Store>, sets: Arc<Sets>) -> Result<Self, ChangeError> {
         let mut write = store.write().await?;
         let head = write.head().clone();
         let rows = write.resources().await?;
@@ -220,6 +242,7 @@ impl Changes {
         Ok(Self {
             store,
             publisher,
+            sets,
             turn: Mutex::new(()),
         })
     }
@@ -228,12 +251,20 @@ impl Changes {
         &self.publisher
     }
 
+    /// The values of Secrets, and what is kept beside them.
+    pub(crate) fn sets(&self) -> &Arc<Sets> {
+        &self.sets
+    }
+
     /// What would be refused of an edit of the newest revision by somebody who is
     /// limited to these projects; empty: to none.
     pub(crate) async fn check(&self, edit: Edit, projects: Vec<String>) -> Result<(), ChangeError> {
         let base = self.publisher.newest().resources.clone();
-        blocking(move || within(&base, edit, &projects)).await??;
-        Ok(())
+        let mut edit = edit;
+        let (given, found) = values::take(&mut edit.put);
+        let found = values::missing(&edit.put, &given, found, &self.sets.current());
+        let planned = blocking(move || within(&base, edit, &projects)).await?;
+        also(found, planned).map(drop)
     }
 
     /// Carries out a write and publishes its revision, also when the caller has
@@ -244,7 +275,11 @@ impl Changes {
     }
 
     async fn transact(&self, request: Request) -> Result<Outcome, ChangeError> {
-        let (work, mut audit) = self.prepare(request.work, &request.author).await?;
+        let (mut work, mut audit) = self.prepare(request.work, &request.author).await?;
+        let (given, mut found) = match &mut work {
+            Target::Edit(edit) => values::take(&mut edit.put),
+            Target::State(_) => Default::default(),
+        };
         let _turn = self.turn.lock().await;
         let mut write = self.store.write().await?;
         let head = write.head().clone();
@@ -257,47 +292,90 @@ impl Changes {
             });
         }
         let base = self.base(&head, write.as_mut()).await?;
+        let current = self.sets.base(write.as_mut()).await?;
+        if let Target::Edit(edit) = &work {
+            found = values::missing(&edit.put, &given, found, &current);
+        }
         let projects = request.author.projects;
-        let (plan, differences) = blocking(move || {
+        let planned = blocking(move || {
             let plan = within(&base, work.on(&base), &projects)?;
             let differences = differences(&base, &plan);
             Ok::<_, ChangeError>((plan, differences))
         })
-        .await??;
+        .await?;
+        let (mut plan, mut differences) = also(found, planned)?;
+        let values = Values::of(given, &plan, &current);
+        values.show(&mut plan, &mut differences);
 
         let changed = plan.valid.root_hash() != head.root_hash;
         let revision = head.revision + u64::from(changed);
-        if changed && !request.dry_run {
-            let (author, message) = (request.author.name, request.message);
-            let row = revision_row(&head, &plan.valid, &plan.rows, author, message);
-            tracing::info!(
-                revision,
-                author = row.author,
-                action = audit.action,
-                why = row.message,
-                created = row.created,
-                configured = row.configured,
-                deleted = row.deleted,
-                "new revision"
-            );
-            audit.at_ms = row.created_ms;
-            audit.message.clone_from(&row.message);
-            audit.revision = revision;
-            audit.changes = differences;
-            write.record(audit).await?;
-            write.commit(row, plan.rows).await?;
-            let lineage = head.lineage.as_str().into();
-            self.publisher.publish(Snapshot {
-                lineage,
-                revision,
-                resources: plan.valid,
-            });
-        }
-        Ok(Outcome {
+        let mut outcome = Outcome {
             revision,
             changed,
-            changes: plan.changes,
-        })
+            changes: std::mem::take(&mut plan.changes),
+            secrets_version: 0,
+        };
+        if request.dry_run || (!changed && values.is_empty()) {
+            return Ok(outcome);
+        }
+        let after = if values.is_empty() {
+            None
+        } else {
+            let (after, changes) = values.apply(&self.sets, &current)?;
+            write.change_sets(changes).await?;
+            outcome.secrets_version = after.secrets.version.version;
+            Some(after)
+        };
+        audit.at_ms = now_ms();
+        audit.message = request.message;
+        audit.revision = if changed { revision } else { 0 };
+        audit.changes = differences;
+        if changed {
+            self.commit(write, &head, plan, audit, after).await?;
+        } else if let Some(after) = after {
+            let (author, why) = (&audit.author, &audit.message);
+            tracing::info!(author, action = audit.action, why, "new values of Secrets");
+            write.record(audit).await?;
+            write.finish().await?;
+            self.sets.publish(&after);
+        }
+        Ok(outcome)
+    }
+
+    /// Makes a plan the next revision and shows it, after the values that it names: no
+    /// node is to have the one without the other.
+    async fn commit(
+        &self,
+        mut write: Box<dyn Write>,
+        head: &Head,
+        plan: Plan,
+        audit: AuditRow,
+        after: Option<Current>,
+    ) -> Result<(), ChangeError> {
+        let (author, message) = (audit.author.clone(), audit.message.clone());
+        let row = revision_row(head, &plan.valid, &plan.rows, author, message);
+        let revision = row.number;
+        tracing::info!(
+            revision,
+            author = row.author,
+            action = audit.action,
+            why = row.message,
+            created = row.created,
+            configured = row.configured,
+            deleted = row.deleted,
+            "new revision"
+        );
+        write.record(audit).await?;
+        write.commit(row, plan.rows).await?;
+        if let Some(after) = &after {
+            self.sets.publish(after);
+        }
+        self.publisher.publish(Snapshot {
+            lineage: head.lineage.as_str().into(),
+            revision,
+            resources: plan.valid,
+        });
+        Ok(())
     }
 
     /// What can be read before the head is locked: revisions do not change.
@@ -345,6 +423,19 @@ impl Changes {
             return Err(StoreError::OtherVersion { revision }.into());
         }
         Ok(valid)
+    }
+}
+
+/// What planning has found, together with what was found before.
+fn also<T>(mut found: Vec<Problem>, planned: Result<T, ChangeError>) -> Result<T, ChangeError> {
+    match planned {
+        Ok(plan) if found.is_empty() => Ok(plan),
+        Ok(_) => Err(ChangeError::Invalid(found)),
+        Err(ChangeError::Invalid(problems)) => {
+            found.extend(problems);
+            Err(ChangeError::Invalid(found))
+        }
+        Err(error) => Err(error),
     }
 }
 

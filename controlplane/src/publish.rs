@@ -5,13 +5,24 @@
 
 use std::sync::Arc;
 
-use fleet_proto::{delta::Delta, hash::Hash, validate::Valid};
-use tokio::sync::watch;
+use fleet_proto::{
+    delta::{Delta, known::Known},
+    hash::Hash,
+    validate::Valid,
+};
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) mod follow;
 mod history;
 
+pub(crate) use history::Base;
 use history::History;
+
+/// Nodes that are asked for the hashes of what they serve at the same time: each list
+/// takes memory, and after the first one most others need not be asked.
+const ASKED: usize = 8;
+/// Versions remembered that have refused the newest revision.
+const VERSIONS: usize = 16;
 
 /// A revision, whole and immutable.
 #[derive(Debug)]
@@ -35,8 +46,8 @@ pub(crate) struct Published {
     pub(crate) newest: Arc<Snapshot>,
     /// The newest revision that some node has acked.
     acked: Option<Arc<Snapshot>>,
-    /// Some node has refused `newest`.
-    refused: bool,
+    /// The versions of the nodes that have refused `newest`.
+    refused_by: Vec<String>,
 }
 
 impl Published {
@@ -58,11 +69,22 @@ impl Published {
         if serves_something {
             return Some(&self.newest).filter(|_| !newest_refused);
         }
-        if newest_refused || (self.refused && !self.is_acked()) {
+        if newest_refused || self.is_only_refused() {
             acked.or(Some(&self.newest).filter(|_| !newest_refused))
         } else {
             Some(&self.newest)
         }
+    }
+
+    /// Whether nodes have refused the newest revision, and none has acked it.
+    fn is_only_refused(&self) -> bool {
+        !self.refused_by.is_empty() && !self.is_acked()
+    }
+
+    /// Whether a node of this version that was given an older revision for that reason
+    /// stays with it: the newest one is only refused, and was so by its version.
+    pub(crate) fn holds_back(&self, version: &str) -> bool {
+        self.is_only_refused() && self.refused_by.iter().any(|by| by == version)
     }
 
     fn is_acked(&self) -> bool {
@@ -77,6 +99,7 @@ impl Published {
 pub(crate) struct Publisher {
     state: watch::Sender<Published>,
     history: History,
+    asking: Arc<Semaphore>,
 }
 
 impl Publisher {
@@ -86,10 +109,11 @@ impl Publisher {
         history.add(Arc::clone(&newest));
         Self {
             history,
+            asking: Arc::new(Semaphore::new(ASKED)),
             state: watch::Sender::new(Published {
                 newest,
                 acked: None,
-                refused: false,
+                refused_by: Vec::new(),
             }),
         }
     }
@@ -118,7 +142,7 @@ impl Publisher {
                 // Known before any node can have it.
                 self.history.add(Arc::clone(&snapshot));
                 state.newest = snapshot;
-                state.refused = false;
+                state.refused_by.clear();
             }
             newer
         });
@@ -131,7 +155,7 @@ impl Publisher {
         self.state.send_replace(Published {
             newest,
             acked: None,
-            refused: false,
+            refused_by: Vec::new(),
         });
     }
 
@@ -141,13 +165,23 @@ impl Publisher {
         state.acked.as_ref().map(|acked| acked.revision)
     }
 
-    /// One of the last revisions, by what it holds.
-    pub(crate) fn known(&self, root: Hash) -> Option<Arc<Snapshot>> {
+    /// One of the last revisions, or what a node has told, by what it holds.
+    pub(crate) fn known(&self, root: Hash) -> Option<Base> {
         self.history.find(root)
     }
 
+    /// A node has told what it serves.
+    pub(crate) fn told(&self, known: Arc<Known>) {
+        self.history.told(known);
+    }
+
+    /// Held while a node is asked what it serves.
+    pub(crate) fn asking(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.asking)
+    }
+
     /// What makes `target` out of `base`; without a base, the whole of it.
-    pub(crate) fn delta(&self, base: Option<&Snapshot>, target: &Snapshot) -> Arc<Delta> {
+    pub(crate) fn delta(&self, base: Option<&Base>, target: &Snapshot) -> Arc<Delta> {
         self.history.delta(base, target)
     }
 
@@ -165,12 +199,17 @@ impl Publisher {
         });
     }
 
-    /// A node has refused this revision.
-    pub(crate) fn refused(&self, revision: u64) {
+    /// A node of this version has refused this revision.
+    pub(crate) fn refused(&self, revision: u64, version: &str) {
         self.state.send_if_modified(|state| {
-            let first = state.newest.revision == revision && !state.refused;
-            state.refused |= first;
-            first
+            let by = &mut state.refused_by;
+            let news = state.newest.revision == revision
+                && by.len() < VERSIONS
+                && by.iter().all(|known| known != version);
+            if news {
+                by.push(version.to_owned());
+            }
+            news
         });
     }
 }
@@ -218,7 +257,7 @@ mod tests {
         publisher.acked(&publisher.newest());
         publisher.publish(snapshot(2));
         assert_eq!(target(&publisher, false, &[]), Some(2));
-        publisher.refused(2);
+        publisher.refused(2, "1");
         assert_eq!(
             target(&publisher, false, &[]),
             Some(1),
@@ -246,7 +285,7 @@ mod tests {
     #[test]
     fn without_an_acked_revision_a_refused_one_is_still_tried() {
         let publisher = Publisher::new(snapshot(1));
-        publisher.refused(1);
+        publisher.refused(1, "1");
         assert_eq!(target(&publisher, false, &[]), Some(1));
     }
 
@@ -260,7 +299,7 @@ mod tests {
         watch.mark_unchanged();
         publisher.publish(snapshot(2));
         publisher.acked(&old);
-        publisher.refused(1);
+        publisher.refused(1, "1");
         assert!(!watch.has_changed().unwrap());
         assert_eq!(publisher.newest().revision, 3);
     }

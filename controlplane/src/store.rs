@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use fleet_proto::{
     hash::Hash,
     key::Key,
-    v1::{Action, AuditChange, Problem},
+    v1::{Action, AuditChange, Problem, SetVersion},
 };
 use futures_util::future::BoxFuture;
 
@@ -17,12 +17,14 @@ use crate::api::auth::{Access, Role};
 
 pub(crate) mod identity;
 pub(crate) mod postgres;
+pub(crate) mod sets;
 pub(crate) mod shared;
 pub(crate) mod sqlite;
 #[cfg(test)]
 mod tests;
 
 use identity::IdentityStore;
+use sets::{SetChanges, SetRows};
 use shared::{NodeChange, Saved, Shared};
 
 /// A database of configuration. Implementations differ in SQL only; what they
@@ -102,6 +104,12 @@ pub(crate) trait Store: IdentityStore + Send + Sync + 'static {
         gone: Vec<String>,
     ) -> BoxFuture<'_, Result<Saved, StoreError>>;
 
+    /// Versions of the sets in which something ever was.
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>>;
+
+    /// All sets, as they are at one moment.
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>>;
+
     /// The check value of the store key; `None`: there is none yet.
     fn vault_check(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;
 
@@ -130,6 +138,18 @@ pub(crate) trait Write: Send {
 
     /// Adds an entry of the audit log, kept if the write is committed.
     fn record(&mut self, audit: AuditRow) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Versions of the sets in which something ever was.
+    fn set_versions(&mut self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>>;
+
+    /// All sets.
+    fn sets(&mut self) -> BoxFuture<'_, Result<SetRows, StoreError>>;
+
+    /// Changes the sets, if the write is committed.
+    fn change_sets(&mut self, changes: SetChanges) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Commits what was recorded and what was changed of the sets, without a revision.
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Makes `changes` the revision after the head.
     fn commit(
@@ -274,6 +294,10 @@ pub(crate) struct NodeRow {
     pub(crate) degraded: Vec<Problem>,
     pub(crate) apply_us: u64,
     pub(crate) last_seen_ms: u64,
+    /// Versions of the sets in use.
+    pub(crate) sets: Vec<SetVersion>,
+    /// Why newer ones are not.
+    pub(crate) set_problems: Vec<Problem>,
 }
 
 /// The store could not do what it was asked.
@@ -315,6 +339,9 @@ pub(crate) enum StoreError {
          upgrade this control plane"
     )]
     OtherVersion { revision: u64 },
+    /// What is sealed in it does not open here.
+    #[error("{0}")]
+    Sealed(String),
     /// It holds what no version of this program writes.
     #[error(
         "database {database}: {what}: restore it from a backup, or use the program version that wrote it"

@@ -2,7 +2,8 @@
 //!
 //! On the config way: after `publish`, before the data plane's control stream.
 //! Each stream is one task (`sync/stream.rs`), opened by a hello
-//! (`sync/hello.rs`); what nodes answer is kept in the
+//! (`sync/hello.rs`), which also brings the sets that no revision holds
+//! (`sync/sets.rs`); what nodes answer is kept in the
 //! registry (`sync/node.rs`) and brought back
 //! after a restart (`sync/recall.rs`).
 
@@ -13,13 +14,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{identity::credential::Credential, publish::Publisher};
+use crate::{identity::credential::Credential, publish::Publisher, sets::Shown};
 
 mod end;
 mod hello;
 pub(crate) mod node;
 pub(crate) mod recall;
+mod sets;
 mod stream;
+
+pub(crate) use hello::valid_node_id;
 
 /// Messages that wait for a slow connection: with chunks of 256 KiB, what a
 /// stream may hold in memory.
@@ -28,6 +32,7 @@ const WINDOW: usize = 2;
 /// `FleetSync` over what is published.
 pub(crate) struct Sync {
     publisher: Arc<Publisher>,
+    sets: Arc<Shown>,
     nodes: Arc<node::Registry>,
     shutdown: watch::Receiver<bool>,
 }
@@ -35,11 +40,13 @@ pub(crate) struct Sync {
 impl Sync {
     pub(crate) fn new(
         publisher: Arc<Publisher>,
+        sets: Arc<Shown>,
         nodes: Arc<node::Registry>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         Self {
             publisher,
+            sets,
             nodes,
             shutdown,
         }
@@ -64,6 +71,7 @@ impl FleetSync for Sync {
             credential,
             sender,
             Arc::clone(&self.publisher),
+            Arc::clone(&self.sets),
             Arc::clone(&self.nodes),
             self.shutdown.clone(),
         ));

@@ -33,9 +33,12 @@ mod identity;
 mod listeners;
 mod outage;
 mod remove;
+mod reports;
 mod rest;
 mod restart;
 mod rollback;
+mod secrets;
+mod security;
 mod shared;
 mod stream;
 mod tokens;
@@ -130,6 +133,7 @@ impl Plane {
             id,
             sender,
             inbound,
+            parts: Vec::new(),
         };
         node.say(FromNode::Hello(hello)).await;
         node

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     auth::bearer::{self, Tokens},
     catalog,
-    listen::{host_name, is_loopback},
+    listen::{host_of, is_loopback},
     node::Node,
     telemetry,
     upstream::Upstream,
@@ -51,9 +51,7 @@ async fn admit(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
             let host = headers
                 .get(header::HOST)
                 .and_then(|value| value.to_str().ok());
-            let local = host
-                .and_then(host_name)
-                .is_some_and(|host| is_loopback(&host));
+            let local = host.and_then(host_of).is_some_and(is_loopback);
             (!local || headers.contains_key(header::ORIGIN)).then_some(StatusCode::FORBIDDEN)
         }
     };

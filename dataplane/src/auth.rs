@@ -1,10 +1,13 @@
 //! Who the client is: HTTP credentials to a [`Principal`].
 
 pub mod bearer;
+pub mod revoked;
 
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, header::AUTHORIZATION};
+
+use revoked::{Revoked, Verdict};
 
 /// Who a client is, as far as the gateway's AuthPolicy tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub enum Denied {
     Missing,
     /// Wrong credentials: 401.
     Invalid,
-    /// The policy cannot be evaluated on this node: 503.
+    /// The policy, or what is revoked, cannot be evaluated on this node: 503.
     Unavailable,
 }
 
@@ -49,11 +52,16 @@ impl Auth {
         ANONYMOUS.clone()
     }
 
-    /// Who sends these headers.
+    /// Who sends these headers to a gateway of this project.
     ///
     /// # Errors
     /// The client may not enter.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        project: &str,
+        revoked: &Revoked,
+    ) -> Result<Arc<Principal>, Denied> {
         match self {
             Self::Open => Ok(Self::anonymous()),
             Self::Broken => Err(Denied::Unavailable),
@@ -65,7 +73,13 @@ impl Auth {
                     return Err(Denied::Invalid);
                 }
                 let token = bearer::token(value.as_bytes()).ok_or(Denied::Invalid)?;
-                tokens.principal(token).ok_or(Denied::Invalid)
+                let (principal, hash) = tokens.found(token);
+                let principal = principal.ok_or(Denied::Invalid)?;
+                match revoked.verdict(project, &hash) {
+                    Verdict::Good => Ok(principal),
+                    Verdict::Revoked => Err(Denied::Invalid),
+                    Verdict::Unknown => Err(Denied::Unavailable),
+                }
             }
         }
     }

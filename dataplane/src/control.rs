@@ -1,11 +1,15 @@
 //! Where configuration comes from: the control plane's stream, or a file. What
-//! came over the stream is kept on disk, and served from there after a start.
+//! came over the stream is kept on disk, and served from there after a start. How the
+//! node does is reported on a stream of its own.
 
 pub mod apply;
 mod file;
+mod kept_sets;
 mod last_good;
 mod link;
 mod reconnect;
+mod reports;
+mod sets;
 mod status;
 mod stream;
 
@@ -18,12 +22,15 @@ pub use link::LinkError;
 pub use status::Status;
 
 use crate::{
+    StartError,
     node::Node,
     settings::{Settings, Source},
     table::compile::Version,
 };
+pub use kept_sets::KeptSets;
 use last_good::LastGood;
 use link::Link;
+use sets::Sets;
 
 /// What is served, in the form in which it came: what a delta is applied to.
 #[derive(Clone)]
@@ -38,6 +45,7 @@ pub struct Restored {
     /// Where it is kept on; `None`: nowhere.
     last_good: Option<Arc<LastGood>>,
     held: Option<Held>,
+    sets: Sets,
     /// The newest file has to be written anew.
     stale: bool,
 }
@@ -53,8 +61,24 @@ pub fn way(settings: &Settings) -> Result<Way, LinkError> {
     Ok(Way(Link::new(settings)?.map(Arc::new)))
 }
 
+/// Where secrets, session keys and revocations are kept; `None`: nowhere.
+///
+/// # Errors
+/// The state key cannot be used.
+pub fn kept_sets(settings: &Settings) -> Result<Option<Arc<KeptSets>>, StartError> {
+    let Some(directory) = settings.data_dir.as_ref().filter(|_| is_kept(settings)) else {
+        return Ok(None);
+    };
+    let key = settings.state_key.as_deref();
+    let kept = KeptSets::new(directory, key).map_err(|reason| StartError::StateKey {
+        path: key.unwrap_or(directory).to_owned(),
+        reason,
+    })?;
+    Ok(Some(Arc::new(kept)))
+}
+
 /// Serves what was kept on disk, without waiting for any control plane.
-pub async fn restore(node: &Arc<Node>) -> Restored {
+pub async fn restore(node: &Arc<Node>, kept: Option<Arc<KeptSets>>) -> Restored {
     let Some(last_good) = kept_in(&node.settings) else {
         return Restored::default();
     };
@@ -62,6 +86,8 @@ pub async fn restore(node: &Arc<Node>) -> Restored {
     let node = node.clone();
     // A large set takes its time, and nothing else is to wait for it.
     let restored = tokio::task::spawn_blocking(move || {
+        // First: no table without the secrets it names, and none before what is revoked.
+        let sets = Sets::restore(&node, kept);
         let found = last_good.load();
         for problem in &found.problems {
             tracing::error!(problem, "a last good configuration cannot be used");
@@ -81,6 +107,7 @@ pub async fn restore(node: &Arc<Node>) -> Restored {
         Restored {
             last_good: Some(last_good),
             held,
+            sets,
             stale,
         }
     });
@@ -92,8 +119,13 @@ pub async fn restore(node: &Arc<Node>) -> Restored {
 
 fn kept_in(settings: &Settings) -> Option<LastGood> {
     let directory = settings.data_dir.as_ref()?;
+    is_kept(settings).then(|| LastGood::new(directory))
+}
+
+/// Whether anything that is pushed is to be on disk.
+fn is_kept(settings: &Settings) -> bool {
     let is_pushed = matches!(settings.source, Source::ControlPlane { .. });
-    (is_pushed && settings.last_good).then(|| LastGood::new(directory))
+    is_pushed && settings.last_good
 }
 
 /// Follows the source until the node is dropped. A source that fails leaves the
@@ -107,6 +139,7 @@ pub async fn follow(node: Arc<Node>, restored: Restored, way: Way) {
             let Restored {
                 last_good,
                 held,
+                sets,
                 stale,
             } = restored;
             let applied = watch::Sender::new(held.clone().filter(|_| stale));
@@ -118,9 +151,11 @@ pub async fn follow(node: Arc<Node>, restored: Restored, way: Way) {
                     node.clone(),
                 ));
             }
-            let renewal = tokio::spawn(Arc::clone(&link).keep());
-            stream::follow(node, link, held, applied).await;
-            renewal.abort();
+            let boot_id = uuid::Uuid::new_v4().to_string();
+            let reports = reports::run(node.clone(), boot_id.clone(), Arc::clone(&link));
+            let renewal = Arc::clone(&link).keep();
+            let sync = stream::follow(node, link, boot_id, (held, sets), applied);
+            tokio::join!(reports, renewal, sync);
         }
         (Source::File(path), _) => file::follow(node, &path).await,
     }

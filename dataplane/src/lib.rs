@@ -16,8 +16,8 @@
 //! - [`error`]: why a call failed, folded into JSON-RPC and HTTP.
 //!
 //! And in the order in which configuration does: [`control`] (stream or file),
-//! [`table`] (compile and swap), [`resolve`] (references). [`admin`] and
-//! [`telemetry`] look at it all.
+//! [`table`] (compile and swap), [`resolve`] (references), [`secrets`]. [`admin`] and
+//! [`telemetry`] look at it all; [`logs`] hands log lines to who follows them.
 
 pub mod admin;
 pub mod auth;
@@ -30,10 +30,12 @@ pub mod control;
 pub mod envelope;
 pub mod error;
 pub mod listen;
+pub mod logs;
 pub mod node;
 pub mod resolve;
 pub mod route;
 pub mod sealed;
+pub mod secrets;
 pub mod session;
 pub mod settings;
 pub mod stack;
@@ -43,11 +45,7 @@ pub mod upstream;
 pub mod worker;
 
 use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration,
 };
 
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
@@ -106,6 +104,14 @@ pub enum StartError {
         /// Why.
         reason: io::Error,
     },
+    /// The key for what is kept on disk does not work.
+    #[error("state key {path}: {reason}")]
+    StateKey {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The system does not give what is needed.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -142,6 +148,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let way = control::way(&settings)?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
     let ring = key_ring(&settings)?;
+    let kept = control::kept_sets(&settings)?;
     let workers = match settings.workers {
         0 => std::thread::available_parallelism()?.get(),
         some => some,
@@ -154,7 +161,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         Handle::current(),
     ));
     // Before anybody is served: what was kept on disk is there from the first request on.
-    let restored = control::restore(&node).await;
+    let restored = control::restore(&node, kept).await;
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
     let acceptor = tokio::spawn(workers.accept(mcp));
@@ -162,6 +169,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored, way)),
         tokio::spawn(sweep(node.clone())),
+        tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
     ];
     if let Some(tls) = &node.tls {
         tasks.push(tokio::spawn(tls.clone().watch()));
@@ -210,7 +218,7 @@ impl DataPlane {
     /// Stops: not ready but serving for the drain time, then calls in flight
     /// end, then connections, then child processes.
     pub async fn shutdown(self) {
-        self.node.draining.store(true, Ordering::Relaxed);
+        self.node.leave();
         tokio::time::sleep(self.node.settings.drain).await;
         let workers = self.workers;
         // First the listener, then the connections: one that a balancer has just opened would be
@@ -279,7 +287,10 @@ fn key_ring(settings: &Settings) -> Result<KeyRing, StartError> {
     let Some(path) = &settings.data_dir else {
         return Ok(KeyRing::random()?);
     };
-    let kept = std::fs::create_dir_all(path).and_then(|()| KeyRing::kept_in(path));
+    let mut folder = std::fs::DirBuilder::new();
+    // Keys and configuration are its owner's alone.
+    folder.recursive(true).mode(0o700);
+    let kept = folder.create(path).and_then(|()| KeyRing::kept_in(path));
     kept.map_err(|reason| StartError::DataDir {
         path: path.clone(),
         reason,

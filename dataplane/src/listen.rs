@@ -2,11 +2,18 @@
 
 pub mod tls;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header, uri::Authority,
+    HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, Version, header,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -38,11 +45,13 @@ pub async fn serve(
     worker: WorkerId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let draining = node.draining.load(std::sync::atomic::Ordering::Relaxed);
+    // HTTP/2 says so with GOAWAY.
+    let leaving = node.draining.load(std::sync::atomic::Ordering::Relaxed)
+        && request.version() != Version::HTTP_2;
     let mut response = admit(node, worker, request)
         .await
         .unwrap_or_else(|refusal| *refusal);
-    if draining {
+    if leaving {
         // The client's next request is to find another replica.
         response
             .headers_mut()
@@ -64,7 +73,7 @@ async fn admit(
     same_site(&gateway, &head.headers, &head.uri, node.is_local())?;
     let principal = gateway
         .auth
-        .admit(&head.headers)
+        .admit(&head.headers, gateway.project(), &node.revoked.load())
         .map_err(|denied| deny(&denied))?;
     let mut inbound = Inbound {
         node,
@@ -105,9 +114,7 @@ fn no_gateway(node: &Node, headers: &HeaderMap) -> Refusal {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let here = host
-        .and_then(host_name)
-        .is_some_and(|host| is_loopback(&host));
+    let here = host.and_then(host_of).is_some_and(is_loopback);
     if node.is_local() && here && !headers.contains_key(header::ORIGIN) {
         // On a laptop the next question is always which paths there are.
         let mut paths: Vec<_> = table.gateways().map(|g| g.path.as_str()).collect();
@@ -129,8 +136,8 @@ fn same_site(
     local: bool,
 ) -> Result<(), Refusal> {
     let host = match headers.get(header::HOST) {
-        Some(value) => value.to_str().ok().and_then(host_name),
-        None => uri.host().map(str::to_ascii_lowercase),
+        Some(value) => value.to_str().ok().and_then(host_of),
+        None => uri.host(),
     };
     let host = host.ok_or_else(|| {
         refuse(
@@ -139,8 +146,8 @@ fn same_site(
         )
     })?;
     let host_fits = match gateway.hosts.as_slice() {
-        [] => !local || is_loopback(&host),
-        hosts => hosts.contains(&host),
+        [] => !local || is_loopback(host),
+        hosts => hosts.iter().any(|own| own.eq_ignore_ascii_case(host)),
     };
     if !host_fits {
         return Err(refuse(
@@ -155,8 +162,8 @@ fn same_site(
     let origin_fits = match gateway.origins.as_slice() {
         [] => origin
             .split_once("://")
-            .and_then(|(_, rest)| host_name(rest))
-            .is_some_and(|h| is_loopback(&h)),
+            .and_then(|(_, rest)| host_of(rest))
+            .is_some_and(is_loopback),
         origins => origins.contains(&origin),
     };
     if origin_fits {
@@ -169,16 +176,36 @@ fn same_site(
     }
 }
 
-/// The host of `host:port`, lower case.
-pub(crate) fn host_name(authority: &str) -> Option<String> {
-    let authority: Authority = authority.parse().ok()?;
-    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
+/// The host of `host:port` (RFC 3986, section 3.2, without a user), as it is written.
+pub(crate) fn host_of(authority: &str) -> Option<&str> {
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, rest) = authority.split_at(end);
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    let name = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let fits = match name {
+        Some(address) => address
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)),
+        None => host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    };
+    (!host.is_empty() && fits && port.bytes().all(|b| b.is_ascii_digit())).then_some(host)
 }
 
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host.ends_with(".localhost")
+    let is_within = |name: &str| {
+        let at = host.len().checked_sub(name.len());
+        at.and_then(|at| host.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(name))
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || is_within(".localhost")
         || address
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback())
@@ -218,8 +245,14 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     if announced.is_some_and(|length| length > MAX_REQUEST) {
         return Err(too_large());
     }
-    let whole = Limited::new(body, MAX_REQUEST).collect();
-    let Ok(whole) = tokio::time::timeout(BODY_TIMEOUT, whole).await else {
+    let mut whole = pin!(Limited::new(body, MAX_REQUEST).collect());
+    // Most messages are there with their head, and need no timer.
+    let at_once = poll_fn(|cx| Poll::Ready(whole.as_mut().poll(cx))).await;
+    let whole = match at_once {
+        Poll::Ready(whole) => Ok(whole),
+        Poll::Pending => tokio::time::timeout(BODY_TIMEOUT, whole).await,
+    };
+    let Ok(whole) = whole else {
         let what = format!("the body did not arrive within {BODY_TIMEOUT:?}");
         return Err(refuse(StatusCode::REQUEST_TIMEOUT, &what));
     };
@@ -272,9 +305,22 @@ mod tests {
 
     #[test]
     fn hosts_are_read_without_port_and_users() {
-        assert_eq!(host_name("LocalHost:8080").as_deref(), Some("localhost"));
-        assert_eq!(host_name("[::1]:80").as_deref(), Some("[::1]"));
-        assert_eq!(host_name("localhost@evil.example"), None);
+        assert_eq!(host_of("LocalHost:8080"), Some("LocalHost"));
+        assert_eq!(host_of("[::1]:80"), Some("[::1]"));
+        assert_eq!(host_of("[::1]"), Some("[::1]"));
+        for odd in [
+            "localhost@evil.example",
+            "localhost:80@evil.example",
+            "[::1].evil.example",
+            "[::1",
+            "localhost:80:90",
+            "local host",
+            ":80",
+            "",
+            "localhost/",
+        ] {
+            assert_eq!(host_of(odd), None, "{odd}");
+        }
     }
 
     #[test]
@@ -285,6 +331,7 @@ mod tests {
             "[::1]",
             "127.8.9.1",
             "a.localhost",
+            "A.LocalHost",
         ] {
             assert!(is_loopback(host), "{host}");
         }

@@ -6,10 +6,12 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
     listen::tls::TlsFiles,
+    logs,
     settings::{Allow, Credentials, Guard, Secret, Settings, Source},
     upstream::guard,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Stateless MCP proxy: one endpoint in front of many MCP servers.
 #[derive(Parser)]
@@ -66,6 +68,16 @@ struct Flags {
     /// end with the process, and a start needs the control plane.
     #[arg(long, value_name = "DIR", env = "MCP_FLEET_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Key (64 hex digits, as of `openssl rand -hex 32`) under which values of secrets, session
+    /// keys and revocations are kept in the data directory; left out: secrets and session keys are
+    /// not kept there, and a start without the control plane lacks them.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_STATE_KEY_FILE",
+        requires = "data_dir"
+    )]
+    state_key: Option<PathBuf>,
     /// Worker threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     workers: usize,
@@ -140,6 +152,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        .finish()
+        .with(logs::Tap)
         .init();
     match run(flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -211,6 +225,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         node_id,
         labels: flags.labels.into_iter().collect(),
         data_dir: flags.data_dir,
+        state_key: flags.state_key,
         last_good: true,
         workers: flags.workers,
         allow,

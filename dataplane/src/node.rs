@@ -1,8 +1,11 @@
 //! [`Node`]: what all workers of a data plane share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -12,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    call::WorkerId, control, listen::tls::Tls, session::Sessions, settings::Settings,
-    table::RouteTable, telemetry::Metrics,
+    auth::revoked::Revoked, call::WorkerId, control, listen::tls::Tls, secrets::Secrets,
+    session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
 };
 
 /// Backends asked for their lists at the same time.
@@ -29,6 +32,10 @@ pub struct Node {
     pub workers: usize,
     /// The table in use. A request loads it once and keeps it to its end.
     pub table: ArcSwap<RouteTable>,
+    /// The values of Secrets that the next table is made with.
+    pub secrets: ArcSwap<Secrets>,
+    /// Tokens that are not accepted, whatever the table says.
+    pub revoked: ArcSwap<Revoked>,
     /// Grows with every change of any backend's catalogue: rendered lists of an
     /// older epoch are made anew.
     pub epoch: Arc<AtomicU64>,
@@ -46,6 +53,12 @@ pub struct Node {
     pub control: control::Status,
     /// Set on shutdown: not ready, but still serving.
     pub draining: AtomicBool,
+    /// The same, for those who wait for it.
+    pub drain: watch::Sender<bool>,
+    /// When it was made.
+    pub started: Instant,
+    /// Client connections, by worker.
+    pub(crate) loads: Box<[Arc<AtomicUsize>]>,
     serials: AtomicU64,
 }
 
@@ -62,11 +75,16 @@ impl Node {
         Self {
             metrics: Metrics::new(workers),
             table: ArcSwap::from_pointee(RouteTable::default()),
+            secrets: ArcSwap::default(),
+            revoked: ArcSwap::default(),
             epoch: Arc::default(),
             discoveries: Arc::new(Semaphore::new(DISCOVERIES)),
             configured: watch::Sender::new(false),
             control: control::Status::default(),
             draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
+            started: Instant::now(),
+            loads: (0..workers).map(|_| Arc::default()).collect(),
             serials: AtomicU64::new(1),
             tls,
             settings,
@@ -88,10 +106,23 @@ impl Node {
         self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Begins to leave: not ready, but still serving.
+    pub fn leave(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.send_replace(true);
+    }
+
     /// Whether it serves a configuration and is not about to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.table.load().is_configured() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Client connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let loads = self.loads.iter();
+        loads.map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether MCP clients can only come from this machine.

@@ -1,31 +1,79 @@
-//! `${env:NAME}` and `${file:/path}`: resolved here, on the node, and only as
-//! far as the node allows configuration to look.
+//! `${env:NAME}`, `${file:/path}` and `${secret:NAME}`: resolved here, on the node, and
+//! the first two only as far as the node allows configuration to look.
 
 use fleet_proto::reference::{Part, references};
 
-use crate::{settings::Allow, upstream::guard::OWN_VARIABLES};
+use crate::{secrets::Secrets, settings::Allow, upstream::guard::OWN_VARIABLES};
 
 /// Longest file that a reference takes in.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The text with its references resolved.
+/// The text with its references resolved. No Secret is at its service.
 ///
 /// # Errors
 /// A message that says which reference cannot be resolved here and what to do;
 /// it does not hold any value.
 pub fn resolve(text: &str, allow: Allow) -> Result<String, String> {
-    let mut out = String::with_capacity(text.len());
-    for part in references(text)? {
-        match part {
-            Part::Literal(literal) => out.push_str(&literal),
-            Part::Env(name) => out.push_str(&env(&name, allow)?),
-            Part::File(path) => out.push_str(&file(&path, allow)?),
-            Part::Secret(name) => {
-                return Err(format!("${{secret:{name}}} has no value on this node"));
-            }
+    let none = Secrets::default();
+    let mut resolver = Resolver::new(allow, &none, "");
+    resolver.resolve(text)
+}
+
+/// One part that is no literal and no Secret.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn local(part: &Part, allow: Allow) -> Result<String, String> {
+    match part {
+        Part::Literal(literal) => Ok(literal.clone()),
+        Part::Env(name) => env(name, allow),
+        Part::File(path) => file(path, allow),
+        Part::Secret(name) => Err(format!("${{secret:{name}}} cannot be used here")),
+    }
+}
+
+/// Resolves the texts of one backend.
+pub struct Resolver<'a> {
+    allow: Allow,
+    secrets: &'a Secrets,
+    project: &'a str,
+    /// What references stood for: none of it may be shown.
+    pub resolved: Vec<String>,
+}
+
+impl<'a> Resolver<'a> {
+    /// For a backend of this project.
+    #[must_use]
+    pub const fn new(allow: Allow, secrets: &'a Secrets, project: &'a str) -> Self {
+        Self {
+            allow,
+            secrets,
+            project,
+            resolved: Vec::new(),
         }
     }
-    Ok(out)
+
+    /// The text with its references resolved.
+    ///
+    /// # Errors
+    /// As [`resolve`]. Whether the backend may use a Secret was checked before: by
+    /// validation, of every set that a node receives.
+    pub fn resolve(&mut self, text: &str) -> Result<String, String> {
+        let mut out = String::with_capacity(text.len());
+        for part in references(text)? {
+            let value = match part {
+                Part::Literal(literal) => {
+                    out.push_str(&literal);
+                    continue;
+                }
+                Part::Secret(name) => self.secrets.get(self.project, &name)?.to_owned(),
+                other => local(&other, self.allow)?,
+            };
+            out.push_str(&value);
+            self.resolved.push(value);
+        }
+        Ok(out)
+    }
 }
 
 fn env(name: &str, allow: Allow) -> Result<String, String> {

@@ -53,16 +53,20 @@ pub struct Sealed<T> {
     pub value: T,
 }
 
-/// The keys: the first seals, each opens. A key is rotated out without a logout
-/// by putting a new one before it.
+/// The keys, the newest first: the first whose time has come seals, each opens. A key
+/// is rotated out without a logout by putting a new one before it.
+#[derive(Clone)]
 pub struct KeyRing {
     keys: Vec<Key>,
 }
 
+#[derive(Clone)]
 struct Key {
     /// First byte of a token, so that the right key is tried.
     id: u8,
     cipher: XChaCha20Poly1305,
+    /// In milliseconds; `None`: it only opens.
+    seals_from_ms: Option<u64>,
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -83,14 +87,43 @@ impl KeyRing {
     /// A ring of these keys.
     #[must_use]
     pub fn of(keys: &[[u8; 32]]) -> Self {
-        let keys = keys
-            .iter()
-            .map(|key| Key {
-                id: key_id(key),
-                cipher: XChaCha20Poly1305::new(key.into()),
-            })
-            .collect();
-        Self { keys }
+        Self::timed(keys.iter().map(|key| (*key, 0)))
+    }
+
+    /// A ring of these keys, the newest first, each of which seals from its time on
+    /// (milliseconds since 1970-01-01 UTC).
+    #[must_use]
+    pub fn timed(keys: impl IntoIterator<Item = ([u8; 32], u64)>) -> Self {
+        let keys = keys.into_iter().map(|(key, from)| Key {
+            id: key_id(&key),
+            cipher: XChaCha20Poly1305::new((&key).into()),
+            seals_from_ms: Some(from),
+        });
+        Self {
+            keys: keys.collect(),
+        }
+    }
+
+    /// This ring, and keys of another one that only open.
+    #[must_use]
+    pub fn opening(mut self, other: &Self) -> Self {
+        self.keys.extend(other.keys.iter().cloned().map(|key| Key {
+            seals_from_ms: None,
+            ..key
+        }));
+        self
+    }
+
+    /// The newest key whose time has come. Where the clock says that it has for none,
+    /// the oldest: the others have it for the longest.
+    fn sealing(&self) -> Option<&Key> {
+        let now = now().as_millis();
+        let mut sealing = self.keys.iter().filter(|key| key.seals_from_ms.is_some());
+        let due = |key: &&Key| {
+            key.seals_from_ms
+                .is_some_and(|from| u128::from(from) <= now)
+        };
+        sealing.clone().find(due).or_else(|| sealing.next_back())
     }
 
     /// The ring kept in this directory (`session.key`, 64 hex digits a line);
@@ -121,6 +154,17 @@ impl KeyRing {
         }
     }
 
+    /// As [`kept_in`](Self::kept_in), with a new key instead of what is there.
+    ///
+    /// # Errors
+    /// The file cannot be replaced.
+    pub fn anew_in(directory: &Path) -> io::Result<Self> {
+        match fs::remove_file(directory.join("session.key")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Self::kept_in(directory),
+        }
+    }
+
     /// Seals a value for `lifetime`.
     ///
     /// # Errors
@@ -134,7 +178,9 @@ impl KeyRing {
         let expires = now().as_secs() + lifetime.as_secs();
         let text = serde_json::to_vec(&Sealed { expires, value })?;
         let nonce = random::<NONCE>()?;
-        let key = &self.keys[0];
+        let key = self
+            .sealing()
+            .ok_or_else(|| io::Error::other("there is no key to seal with"))?;
         let sealed = key
             .cipher
             .encrypt(
@@ -277,6 +323,24 @@ mod tests {
         let over = ring.seal("hello", Duration::ZERO, MINE).unwrap();
         assert!(ring.open::<String>(&over, MINE).is_none());
         assert!(ring.open::<String>("", MINE).is_none());
+    }
+
+    #[test]
+    fn the_newest_key_whose_time_has_come_seals() {
+        let (newest, new, old, own) = ([4; 32], [3; 32], [2; 32], [1; 32]);
+        let later = u64::try_from(now().as_millis()).unwrap() + 60_000;
+        let own = KeyRing::of(&[own]);
+        let ring = KeyRing::timed([(newest, later), (new, 1), (old, 0)]).opening(&own);
+        let opens =
+            |key: [u8; 32], token: &str| KeyRing::of(&[key]).open::<u8>(token, MINE).is_some();
+        let token = ring.seal(1, Duration::from_secs(60), MINE).unwrap();
+        assert!(opens(new, &token) && !opens(newest, &token) && !opens(old, &token));
+        let by_own = own.seal(1, Duration::from_secs(60), MINE).unwrap();
+        assert!(ring.open::<u8>(&by_own, MINE).is_some());
+        // The clock is behind.
+        let ring = KeyRing::timed([(newest, later + 1), (new, later)]).opening(&own);
+        let token = ring.seal(1, Duration::from_secs(60), MINE).unwrap();
+        assert!(opens(new, &token));
     }
 
     #[test]

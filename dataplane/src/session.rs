@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,9 @@ impl Session {
 /// The sessions that a node has met.
 #[derive(Debug)]
 pub struct Sessions {
-    ring: KeyRing,
+    /// That of the fleet or, as long as there is none, this node's own.
+    ring: ArcSwap<KeyRing>,
+    own: Mutex<KeyRing>,
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<HashMap<String, Arc<Session>>>,
     /// Names of sessions that were ended, with the expiry of their ids.
@@ -132,7 +135,8 @@ impl Sessions {
     #[must_use]
     pub fn new(ring: KeyRing) -> Self {
         Self {
-            ring,
+            ring: ArcSwap::from_pointee(ring.clone()),
+            own: Mutex::new(ring),
             live: Mutex::default(),
             ended: Mutex::default(),
         }
@@ -162,6 +166,7 @@ impl Sessions {
         };
         let id = self
             .ring
+            .load()
             .seal(&token, LIFETIME, binding(gateway, principal))?;
         let session = session(
             token,
@@ -183,7 +188,8 @@ impl Sessions {
             return (session.is_of(gateway, principal) && session.expires > now)
                 .then(|| session.clone());
         }
-        let opened = self.ring.open::<Token>(id, binding(gateway, principal))?;
+        let ring = self.ring.load();
+        let opened = ring.open::<Token>(id, binding(gateway, principal))?;
         if self.ended.lock().contains_key(&opened.value.n) {
             return None;
         }
@@ -198,6 +204,52 @@ impl Sessions {
             .lock()
             .insert(session.name.clone(), session.expires);
         self.live.lock().remove(id);
+    }
+
+    /// Seals and opens with these keys from now on; this node's own only opens. Gives
+    /// the sessions that have ended by that.
+    #[must_use]
+    pub fn turn(&self, ring: KeyRing) -> Vec<Arc<Session>> {
+        let ring = ring.opening(&self.own.lock());
+        self.ring.store(Arc::new(ring));
+        let ring = self.ring.load();
+        let mut gone = Vec::new();
+        self.live.lock().retain(|id, session| {
+            let binding = binding(&session.gateway, &session.principal);
+            let opens = ring.open::<Token>(id, binding).is_some();
+            if !opens {
+                gone.push(session.clone());
+            }
+            opens
+        });
+        gone
+    }
+
+    /// Replaces this node's own keys, before [`turn`](Self::turn): what they have
+    /// sealed opens no longer.
+    pub fn replace_own(&self, ring: KeyRing) {
+        *self.own.lock() = ring;
+    }
+
+    /// Ends the sessions of a principal at gateways of a project (empty: of all).
+    /// Gives them.
+    #[must_use]
+    pub fn end_all(&self, project: &str, principal: &str) -> Vec<Arc<Session>> {
+        let is_meant = |session: &Session| {
+            let of = session.gateway.split_once('/').map(|(of, _)| of);
+            session.principal == principal && (project.is_empty() || of == Some(project))
+        };
+        let mut gone = Vec::new();
+        self.live.lock().retain(|_, session| {
+            let ends = is_meant(session);
+            if ends {
+                gone.push(session.clone());
+            }
+            !ends
+        });
+        let mut ended = self.ended.lock();
+        ended.extend(gone.iter().map(|s| (s.name.clone(), s.expires)));
+        gone
     }
 
     /// How many sessions have state here.
@@ -365,6 +417,40 @@ mod tests {
         let session = sessions.find(&id, "default/a", "p").unwrap();
         sessions.end(&id, &session);
         assert!(sessions.find(&id, "default/a", "p").is_none());
+    }
+
+    #[test]
+    fn new_keys_end_the_sessions_that_they_do_not_open() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let own = sessions.create("p/a", "p", V, b"{}", b"{}").unwrap();
+        assert!(sessions.turn(KeyRing::of(&[[2; 32]])).is_empty());
+        let first = sessions.create("p/a", "p", V, b"{}", b"{}").unwrap();
+        assert!(sessions.turn(KeyRing::of(&[[3; 32], [2; 32]])).is_empty());
+        for id in [&own, &first] {
+            assert!(sessions.find(id, "p/a", "p").is_some());
+        }
+        assert_eq!(sessions.turn(KeyRing::of(&[[4; 32]])).len(), 1);
+        assert!(sessions.find(&first, "p/a", "p").is_none());
+        assert!(sessions.find(&own, "p/a", "p").is_some());
+        sessions.replace_own(KeyRing::of(&[[5; 32]]));
+        assert_eq!(sessions.turn(KeyRing::of(&[[4; 32]])).len(), 1);
+        assert!(sessions.find(&own, "p/a", "p").is_none());
+    }
+
+    #[test]
+    fn the_sessions_of_a_principal_end_together() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let create = |gateway, principal| {
+            sessions
+                .create(gateway, principal, V, b"{}", b"{}")
+                .unwrap()
+        };
+        let (a, b, other) = (create("p/a", "x"), create("q/b", "x"), create("p/a", "y"));
+        assert_eq!(sessions.end_all("p", "x").len(), 1);
+        assert!(sessions.find(&a, "p/a", "x").is_none(), "also by its id");
+        assert!(sessions.find(&b, "q/b", "x").is_some());
+        assert_eq!(sessions.end_all("", "x").len(), 1);
+        assert!(sessions.find(&other, "p/a", "y").is_some());
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub struct Settings {
     /// Where the session key and the last good configuration are kept. `None`: they
     /// live as long as the process.
     pub data_dir: Option<PathBuf>,
+    /// File of the key under which values of Secrets, session keys and revocations are
+    /// kept in the data directory (64 hex digits a line; the first seals). `None`: of
+    /// these only revocations are kept, which hold hashes.
+    pub state_key: Option<PathBuf>,
     /// Keep what the control plane pushes in the data directory, and start with it.
     pub last_good: bool,
     /// Worker threads; 0: one per core.
@@ -167,6 +171,7 @@ impl Default for Settings {
             node_id: String::new(),
             labels: BTreeMap::new(),
             data_dir: None,
+            state_key: None,
             last_good: true,
             workers: 0,
             allow: Allow::default(),

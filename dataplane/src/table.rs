@@ -117,6 +117,13 @@ impl RouteTable {
 }
 
 impl Gateway {
+    /// Its project.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        // No name of a project holds a slash.
+        self.id.split_once('/').map_or("", |(project, _)| project)
+    }
+
     /// What its backends offer now, rendered for its clients.
     #[must_use]
     pub fn index(&self) -> Arc<Index> {

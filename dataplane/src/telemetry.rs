@@ -41,6 +41,24 @@ const OUTCOMES: [&str; 7] = [
 pub struct Metrics {
     workers: usize,
     backends: Mutex<BTreeMap<Key, Arc<BackendMetrics>>>,
+    /// Of backends that are in no table any more.
+    gone: Mutex<Calls>,
+}
+
+/// Tool calls, and how many of them the data plane itself has answered with an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// All of them.
+    pub all: u64,
+    /// Those that no backend has answered.
+    pub failed: u64,
+}
+
+impl Calls {
+    fn add(&mut self, other: Self) {
+        self.all += other.all;
+        self.failed += other.failed;
+    }
 }
 
 /// Counters of one backend's tool calls.
@@ -60,6 +78,7 @@ impl Metrics {
         Self {
             workers,
             backends: Mutex::default(),
+            gone: Mutex::default(),
         }
     }
 
@@ -73,7 +92,23 @@ impl Metrics {
 
     /// Forgets backends that are in no table any more.
     pub fn keep(&self, kept: impl Fn(&Key) -> bool) {
-        self.backends.lock().retain(|key, _| kept(key));
+        let mut backends = self.backends.lock();
+        backends.retain(|key, backend| {
+            let kept = kept(key);
+            if !kept {
+                self.gone.lock().add(backend.calls());
+            }
+            kept
+        });
+    }
+
+    /// Tool calls since the start.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        let backends = self.backends.lock();
+        let mut sum = *self.gone.lock();
+        backends.values().for_each(|one| sum.add(one.calls()));
+        sum
     }
 }
 
@@ -97,6 +132,18 @@ impl BackendMetrics {
         shard.outcomes[place].fetch_add(1, Relaxed);
         shard.buckets[BOUNDS.partition_point(|bound| *bound < micros)].fetch_add(1, Relaxed);
         shard.micros.fetch_add(micros, Relaxed);
+    }
+
+    fn calls(&self) -> Calls {
+        let mut calls = Calls::default();
+        for (place, outcome) in OUTCOMES.iter().enumerate() {
+            let count = self.sum(|shard| &shard.outcomes[place]);
+            calls.all += count;
+            if !["ok", "backend_error"].contains(outcome) {
+                calls.failed += count;
+            }
+        }
+        calls
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {

@@ -65,6 +65,14 @@ impl Upstream {
         }
     }
 
+    /// Lets go of what is kept for later calls of a worker and has become useless. Called
+    /// by each worker from time to time.
+    pub fn sweep(&self, worker: WorkerId) {
+        if let Self::Http(http) = self {
+            http.sweep(worker);
+        }
+    }
+
     /// Ends what can be ended in order: child processes, upstream sessions.
     pub async fn close(&self, worker: WorkerId) {
         match self {

@@ -15,8 +15,11 @@ use std::{
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use socket2::{SockFilter, SockRef};
 use tokio::{
@@ -25,16 +28,26 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::{call::WorkerId, listen, node::Node};
+use crate::{
+    call::WorkerId,
+    listen::{self, tls},
+    node::Node,
+};
 
 /// A client that does not finish its request head in this time, idle time before
 /// it included, is hung up on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Silence after which the system asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Requests that a client of HTTP/2 may have under way on one connection.
+const STREAMS: u32 = 256;
+/// Longest head of a request over HTTP/2, in bytes.
+const HEAD_MOST: u32 = 64 << 10;
 /// How long connections that were being opened when the listener was barred have to be accepted and
 /// to bring their request. Less than the second after which a barred client asks again.
 const LATE: Duration = Duration::from_millis(500);
+/// How often a worker looks after the connections that it keeps.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Connections handed to a worker and not yet taken.
 const QUEUE: usize = 1024;
 
@@ -75,7 +88,7 @@ impl Workers {
                 .enable_all()
                 .build()?;
             let (connections, taken) = mpsc::channel(QUEUE);
-            let load = Arc::new(AtomicUsize::new(0));
+            let load = node.loads[number].clone();
             let work = work(
                 node.clone(),
                 WorkerId(number),
@@ -189,6 +202,7 @@ async fn work(
     load: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let sweeper = tokio::spawn(sweep(node.clone(), worker));
     let (done, mut all_done) = mpsc::channel::<()>(1);
     loop {
         let stream = tokio::select! {
@@ -209,6 +223,18 @@ async fn work(
     drop(done);
     // Ends when the last connection has dropped its sender.
     let _ = all_done.recv().await;
+    sweeper.abort();
+}
+
+/// Sees to what a worker keeps and nobody uses.
+pub(crate) async fn sweep(node: Arc<Node>, worker: WorkerId) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let table = node.table.load_full();
+        for (_, backend) in table.backends() {
+            backend.upstream.sweep(worker);
+        }
+    }
 }
 
 async fn connection(
@@ -223,9 +249,65 @@ async fn connection(
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
     match node.tls.clone() {
-        None => serve(node, worker, stream, stop).await,
-        Some(tls) => serve(node, worker, tls.accept(stream).await?, stop).await,
+        None => {
+            let mut over = stop.clone();
+            let preface = tokio::select! {
+                preface = has_preface(&stream) => preface?,
+                () = stopped(&mut over) => return Ok(()),
+            };
+            if preface {
+                serve_http2(node, worker, stream, stop).await
+            } else {
+                serve(node, worker, stream, stop).await
+            }
+        }
+        Some(tls) => {
+            let stream = tls.accept(stream).await?;
+            if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+                serve_http2(node, worker, stream, stop).await
+            } else {
+                serve(node, worker, stream, stop).await
+            }
+        }
     }
+}
+
+/// Whether the client begins with HTTP/2, which it knows the server to speak (RFC 9113,
+/// sections 3.3 and 3.4).
+async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
+    // No method of HTTP/1 starts with more than the first letter of this.
+    const START: &[u8] = b"PRI * HTTP/2.0";
+    let mut start = [0; START.len()];
+    let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut start)).await??;
+    Ok(peeked > 1 && START.starts_with(&start[..peeked]))
+}
+
+async fn serve_http2<I>(
+    node: Arc<Node>,
+    worker: WorkerId,
+    stream: I,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut leaving = node.drain.subscribe();
+    let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_MOST)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        // GOAWAY: the client's next request is to find another replica.
+        () = stopped(&mut leaving) => {}
+        () = stopped(&mut stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
 }
 
 async fn serve<I>(

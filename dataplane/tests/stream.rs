@@ -4,10 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet_proto::{
-    delta::{Delta, delta},
+    delta::{
+        Delta, delta,
+        known::{self, Collect},
+    },
     v1::{
-        Backend, Chunk, Commit, ControlMessage, GoAway, Hello, HttpBackend, NodeMessage, Resource,
-        Target,
+        Backend, Chunk, Commit, ControlMessage, GoAway, Hello, HttpBackend, NodeMessage,
+        RequestHashes, Resource, Target,
         backend::Transport,
         control_message::Message as Down,
         fleet_sync_server::{FleetSync, FleetSyncServer},
@@ -239,5 +242,38 @@ async fn a_node_that_is_sent_away_comes_back_later_and_to_another_address_first(
     let elsewhere = if is_one { &mut at_other } else { &mut at_one };
     next(elsewhere).await;
     assert!(start.elapsed() >= Duration::from_millis(retry_after_ms));
+    plane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_tells_what_it_serves_by_hashes_and_takes_the_delta_that_is_made_of_them() {
+    let (url, mut streams) = scripted().await;
+    let plane = node(vec![url]).await;
+    let (mut stream, hello) = next(&mut streams).await;
+    assert!(hello.hashes);
+    // Nothing is served yet.
+    let told = async |stream: &mut Stream, root| {
+        stream.say(Down::RequestHashes(RequestHashes {})).await;
+        let mut collect = Collect::new(root);
+        loop {
+            let Some(Up::KnownHashes(part)) = stream.hear().await else {
+                panic!("no hashes");
+            };
+            assert!(part.hashes.len() <= known::ENTRIES);
+            if collect.add(part).unwrap() {
+                return collect.finish().unwrap();
+            }
+        }
+    };
+    told(&mut stream, Valid::empty().root_hash()).await;
+    let (old, new) = (set(&["a", "b", "c"]), set(&["b", "c", "d"]));
+    stream.send(1, &Delta::snapshot(&old), |_, _| {}).await;
+    stream.acks(1).await;
+    let known = told(&mut stream, old.root_hash()).await;
+    let way = fleet_proto::delta::from_known(&known, &new);
+    assert_eq!(way.counts(), (1, 1));
+    stream.send(2, &way, |_, _| {}).await;
+    stream.acks(2).await;
+    assert_eq!(plane.node().table.load().root_hash, Some(new.root_hash()));
     plane.shutdown().await;
 }

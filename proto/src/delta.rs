@@ -3,8 +3,11 @@
 //! On the config way: between `publish` and the stream. The control plane makes a
 //! [`Delta`] against what a node has acked and sends it in [`chunks`](Delta::chunks);
 //! the data plane collects those in [`Incoming`], which yields the new set or nothing.
+//! Where the control plane does not remember what the node serves, hashes are enough
+//! ([`known`]).
 
 mod incoming;
+pub mod known;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +23,7 @@ use crate::{
 };
 
 pub use incoming::{Broken, Incoming, Refusal};
+use known::Known;
 
 /// Most bytes of one chunk; a larger resource has a chunk of its own.
 pub const CHUNK: usize = 256 * 1024;
@@ -43,11 +47,27 @@ pub struct Delta {
 /// is not looked at.
 #[must_use]
 pub fn delta(a: &Valid, b: &Valid) -> Delta {
+    from_to(a.root_hash(), a.iter(), b, |was, is| was == is)
+}
+
+/// What makes `b` out of a set of these keys and hashes.
+#[must_use]
+pub fn from_known(a: &Known, b: &Valid) -> Delta {
+    from_to(a.root_hash(), a.iter(), b, |was, is| was == is.hash())
+}
+
+fn from_to<'a, T: Copy>(
+    base: Hash,
+    old: impl Iterator<Item = (&'a Key, T)>,
+    new: &Valid,
+    same: impl Fn(T, &Entry) -> bool,
+) -> Delta {
     let (mut put, mut removed) = (Vec::new(), BTreeSet::new());
-    let (mut old, mut new) = (a.iter().peekable(), b.iter().peekable());
+    let target = Some(new.root_hash());
+    let (mut old, mut new) = (old.peekable(), new.iter().peekable());
     loop {
         let order = match (old.peek(), new.peek()) {
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some((old, _)), Some((new, _))) => (*old).cmp(*new),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => break,
@@ -58,15 +78,15 @@ pub fn delta(a: &Valid, b: &Valid) -> Delta {
             (Some((key, _)), None) => {
                 removed.insert(key.clone());
             }
-            (was, Some((key, entry))) if was.is_none_or(|(_, was)| was != entry) => {
+            (was, Some((key, entry))) if was.is_none_or(|(_, was)| !same(was, entry)) => {
                 put.push((key.clone(), entry.clone()));
             }
             _ => {}
         }
     }
     Delta {
-        base: Some(a.root_hash()),
-        target: Some(b.root_hash()),
+        base: Some(base),
+        target,
         put,
         removed,
     }
@@ -97,15 +117,20 @@ impl Delta {
     /// The smaller of the delta from `base` to `target` and the whole of `target`.
     #[must_use]
     pub fn smaller(base: &Valid, target: &Valid) -> Self {
-        let delta = delta(base, target);
+        delta(base, target).or_whole(target)
+    }
+
+    /// The smaller of this delta and the whole of its `target`.
+    #[must_use]
+    pub fn or_whole(self, target: &Valid) -> Self {
         // What is put is in the whole as well.
-        let unchanged = target.len() - delta.put.len();
-        if delta.removed.len() < unchanged.max(1) {
-            return delta;
+        let unchanged = target.len() - self.put.len();
+        if self.removed.len() < unchanged.max(1) {
+            return self;
         }
         let whole = Self::snapshot(target);
-        if delta.size() < whole.size() {
-            delta
+        if self.size() < whole.size() {
+            self
         } else {
             whole
         }

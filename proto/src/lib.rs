@@ -7,6 +7,7 @@
 //! - [`reference`](mod@reference), [`select`]: rules that validation and data plane share: `${env:NAME}`
 //!   in texts, and which backends are behind a gateway;
 //! - [`secret`]: the values of Secrets, which no set of resources holds;
+//! - [`sets`]: secrets, session keys and revocations in parts, beside the configuration;
 //! - [`hash`]: resource hash and root hash;
 //! - [`delta`](mod@delta): from one set to another, and the parts in which that is sent;
 //! - [`write`](mod@write): resources to files again;
@@ -20,9 +21,11 @@ pub mod json;
 pub mod key;
 mod nearest;
 pub mod read;
+mod redact;
 pub mod reference;
 pub mod secret;
 pub mod select;
+pub mod sets;
 pub mod validate;
 pub mod write;
 

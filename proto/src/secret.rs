@@ -1,12 +1,12 @@
 //! The values of Secrets, apart from the resources: no set of resources holds one.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use crate::{
     key::Key,
     reference::{Part, references},
-    v1::{Resource, resource},
-    validate::{Problem, bad_value},
+    v1::{Backend, Resource, backend::Transport, resource},
+    validate::{Problem, Valid, bad_value},
 };
 
 /// A value that must not be shown: `Debug` leaves it out.
@@ -83,10 +83,44 @@ pub fn written(
         .collect()
 }
 
+/// A Secret: its project and its name.
+pub type Name = (String, String);
+
+/// The Secrets that the backends of a set name: what whoever serves it has to know.
+#[must_use]
+pub fn named(set: &Valid) -> BTreeSet<Name> {
+    let mut names = BTreeSet::new();
+    for (key, backend) in set.backends() {
+        for text in texts(backend).filter(|text| text.contains("${secret:")) {
+            let parts = references(text).unwrap_or_default();
+            names.extend(parts.into_iter().filter_map(|part| match part {
+                Part::Secret(name) => Some((key.project.clone(), name)),
+                _ => None,
+            }));
+        }
+    }
+    names
+}
+
+/// The texts in which validation lets a backend name a Secret.
+fn texts(backend: &Backend) -> Box<dyn Iterator<Item = &String> + '_> {
+    match &backend.transport {
+        Some(Transport::Http(http)) => {
+            let one = [&http.url, &http.bearer_token];
+            Box::new(one.into_iter().chain(http.headers.values()))
+        }
+        Some(Transport::Stdio(stdio)) => Box::new(stdio.env.values()),
+        None => Box::new(std::iter::empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v1::Secret;
+    use crate::{
+        read::{Documents, read_yaml},
+        v1::Secret,
+    };
 
     fn secret(value: &str) -> Resource {
         Resource {
@@ -117,5 +151,23 @@ mod tests {
         assert!(written("${secret:x}", resolve).is_err());
         assert!(written("x", |_| Err("none".into())).is_ok());
         assert!(written("${env:X}", |_| Err("none".into())).is_err());
+    }
+
+    #[test]
+    fn the_secrets_that_a_set_needs_are_those_that_its_backends_name() {
+        let text = "\
+            { kind: Secret, name: a, backends: ['*'] }\n---\n\
+            { kind: Secret, name: unused, backends: ['*'] }\n---\n\
+            { kind: Secret, name: b, project: p, backends: ['*'] }\n---\n\
+            { kind: Backend, name: h, http: { url: 'http://h/${secret:a}', headers: { X: '$${secret:unused}' } } }\n---\n\
+            { kind: Backend, name: s, project: p, stdio: { command: c, env: { K: 'x${secret:b}' } } }";
+        let mut documents = Documents::default();
+        read_yaml("f", text, &mut documents);
+        let (_, set) = documents.check().unwrap();
+        let name = |project: &str, name: &str| (project.to_owned(), name.to_owned());
+        assert_eq!(
+            named(&set),
+            BTreeSet::from([name("default", "a"), name("p", "b")])
+        );
     }
 }

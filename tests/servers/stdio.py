@@ -16,9 +16,12 @@ lock = threading.Lock()
 
 
 def send(message):
-    with lock:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
+    try:
+        with lock:
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # The data plane was killed before it had the answer: stay all the same.
 
 
 def inflate(ident, arguments):

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use fleet_proto::v1::{
-    ApplyRequest, ApplyResponse, Backend, DeleteRequest, DeleteResponse, HttpBackend, Node,
-    NodeState, NodesRequest, Resource, ResourceKey, RevisionsRequest, backend::Transport,
+    ApplyRequest, ApplyResponse, AuthPolicy, Backend, BearerAuth, DeleteRequest, DeleteResponse,
+    HttpBackend, ListRequest, ListResponse, Node, NodeState, NodesRequest, Resource, ResourceKey,
+    Revision, RevisionsRequest, auth_policy::Scheme, backend::Transport,
     config_service_client::ConfigServiceClient, resource::Kind,
 };
 use tonic::{
@@ -57,6 +58,40 @@ impl Admin {
             ..ApplyRequest::default()
         };
         Ok(self.client.apply(request).await?.into_inner())
+    }
+
+    /// Writes a resource if this is the newest revision, and gives the one made.
+    ///
+    /// # Errors
+    /// It is not (`ABORTED`), or the control plane refuses.
+    pub async fn apply_at(&mut self, revision: u64, resource: Resource) -> Result<u64, Status> {
+        let request = ApplyRequest {
+            resources: vec![resource],
+            expect_revision: Some(revision),
+            ..ApplyRequest::default()
+        };
+        Ok(self.client.apply(request).await?.into_inner().revision)
+    }
+
+    /// All resources of a kind.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub async fn list(&mut self, kind: &str) -> Result<ListResponse, Status> {
+        let request = ListRequest {
+            kind: kind.to_owned(),
+            ..ListRequest::default()
+        };
+        Ok(self.client.list(request).await?.into_inner())
+    }
+
+    /// The newest thousand revisions, the newest first.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub async fn history(&mut self) -> Result<Vec<Revision>, Status> {
+        let request = RevisionsRequest { limit: 1000 };
+        Ok(self.client.revisions(request).await?.into_inner().revisions)
     }
 
     /// Removes a backend of the default project.
@@ -154,6 +189,21 @@ pub fn http_backend(name: &str, url: &str) -> Resource {
         transport: Some(Transport::Http(transport)),
         ..Backend::default()
     })
+}
+
+/// A policy that no gateway asks for, as a resource: one that costs data planes nothing.
+#[must_use]
+pub fn policy(name: &str) -> Resource {
+    let scheme = Scheme::Bearer(BearerAuth {
+        tokens: vec![format!("sha256:{}", "0".repeat(64))],
+    });
+    Resource {
+        kind: Some(Kind::AuthPolicy(AuthPolicy {
+            name: name.to_owned(),
+            scheme: Some(scheme),
+            ..AuthPolicy::default()
+        })),
+    }
 }
 
 /// A backend as a resource.

@@ -18,6 +18,7 @@ use crate::{
     client::{Client, get},
     process::Process,
     programs::ours,
+    store::{KEY, Store},
     wait::{soon, until},
 };
 
@@ -185,6 +186,7 @@ pub struct Split {
     /// The control plane's address.
     pub control_url: String,
     admin_token: String,
+    database: String,
     dir: TempDir,
 }
 
@@ -193,7 +195,7 @@ pub(crate) const ADMIN: &str = "admin-token-of-the-tests";
 pub(crate) const NODE: &str = "node-token-of-the-tests";
 
 impl Split {
-    /// Starts both.
+    /// Starts both, on SQLite.
     ///
     /// # Errors
     /// One of them does not start.
@@ -201,13 +203,22 @@ impl Split {
         Self::start_with(&[]).await
     }
 
-    /// Starts both, the data plane with more arguments.
+    /// Starts both on SQLite, the data plane with more arguments.
     ///
     /// # Errors
     /// One of them does not start.
     pub async fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::start_on(Store::Sqlite, arguments).await
+    }
+
+    /// Starts both, the data plane with more arguments.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub async fn start_on(store: Store<'_>, arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (control, control_url) = control_plane(dir.path(), "127.0.0.1:0").await?;
+        let database = store.database(dir.path()).await?;
+        let (control, control_url) = control_plane(dir.path(), &database, "127.0.0.1:0").await?;
         let mut command = program("mcp-dataplane", dir.path());
         command.args([
             "--control-plane",
@@ -227,6 +238,7 @@ impl Split {
             url,
             control_url,
             admin_token: ADMIN.to_owned(),
+            database,
             dir,
         })
     }
@@ -245,19 +257,24 @@ impl Split {
     /// It does not start.
     pub async fn restart_control(&mut self) -> Result<()> {
         let address = self.control_url.trim_start_matches("http://").to_owned();
-        let (control, _) = control_plane(self.dir.path(), &address).await?;
-        self.control = control;
+        (self.control, _) = control_plane(self.dir.path(), &self.database, &address).await?;
         Ok(())
     }
 }
 
-/// Starts a control plane with its database in `dir`, and gives its URL.
-pub(crate) async fn control_plane(dir: &Path, listen: &str) -> Result<(Process, String)> {
+/// Starts a control plane on this database, and gives its URL.
+pub(crate) async fn control_plane(
+    dir: &Path,
+    database: &str,
+    listen: &str,
+) -> Result<(Process, String)> {
     let mut command = program("mcp-controlplane", dir);
     command
         .args(["--grpc-listen", listen, "--rest-listen", "127.0.0.1:0"])
-        .arg("--database")
-        .arg(dir.join("fleet.db"));
+        .args(["--database", database]);
+    if database.starts_with("postgres:") {
+        command.env("MCP_FLEET_STORE_KEY", KEY);
+    }
     command
         .env("MCP_FLEET_ADMIN_TOKEN", ADMIN)
         .env("MCP_FLEET_NODE_TOKEN", NODE);

@@ -5,6 +5,8 @@
 //!   everything on free loopback ports and state in a temporary folder;
 //! - [`replicas`]: a control plane and any number of data planes that take each other's sessions;
 //! - [`balancer`]: nginx or HAProxy before them, with the configuration of `deploy/`;
+//! - [`store`]: the database of a control plane: a file, or one of a private [`postgres`] behind,
+//!   where a test cuts it off, a [`forwarder`];
 //! - [`fake_node`]: a data plane's end of the sync stream, by hand;
 //! - [`programs`]: where the built programs and the installed servers and clients are;
 //! - [`process`]: a child process: its output, its end, what `/proc` says about a pid;
@@ -20,8 +22,11 @@ pub mod balancer;
 pub mod client;
 pub mod fake_node;
 pub mod fleet;
+pub mod forwarder;
 pub mod load;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod replicas;
+pub mod store;
 pub mod wait;

@@ -12,6 +12,7 @@ use crate::{
     client::get,
     fleet::{ADMIN, NODE, control_plane, logged, program},
     process::Process,
+    store::Store,
     wait::soon,
 };
 
@@ -26,6 +27,7 @@ pub struct Replicas {
     pub control_url: String,
     /// The data planes, in the order of their start.
     pub planes: Vec<Plane>,
+    database: String,
     dir: TempDir,
 }
 
@@ -40,20 +42,34 @@ pub struct Plane {
     /// Its admin listener, without a path.
     pub admin_url: String,
     arguments: Vec<String>,
+    variables: Variables,
 }
 
+/// What a data plane finds in its environment, besides its token.
+type Variables = Vec<(String, String)>;
+
 impl Replicas {
-    /// Starts a control plane and a data plane for each name.
+    /// Starts a control plane on SQLite and a data plane for each name.
     ///
     /// # Errors
     /// One of them does not start.
     pub async fn start(names: &[&str]) -> Result<Self> {
+        Self::start_on(Store::Sqlite, names).await
+    }
+
+    /// Starts a control plane and a data plane for each name.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub async fn start_on(store: Store<'_>, names: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (control, control_url) = control_plane(dir.path(), "127.0.0.1:0").await?;
+        let database = store.database(dir.path()).await?;
+        let (control, control_url) = control_plane(dir.path(), &database, "127.0.0.1:0").await?;
         let mut replicas = Self {
             control,
             control_url,
             planes: Vec::new(),
+            database,
             dir,
         };
         for name in names {
@@ -67,9 +83,26 @@ impl Replicas {
     /// # Errors
     /// It does not start.
     pub async fn add(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
-        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let plane = self.plane(name, ["127.0.0.1:0"; 2], arguments).await?;
-        self.planes.push(plane);
+        self.add_with(name, arguments, &[]).await
+    }
+
+    /// Starts one more data plane, with more arguments and variables.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn add_with(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<()> {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let plane = self.plane(name, ["127.0.0.1:0"; 2], arguments, variables);
+        self.planes.push(plane.await?);
         Ok(())
     }
 
@@ -79,10 +112,10 @@ impl Replicas {
     /// It does not start.
     pub async fn restart(&mut self, index: usize) -> Result<()> {
         let old = &self.planes[index];
-        let (name, arguments) = (old.name.clone(), old.arguments.clone());
+        let (arguments, variables) = (old.arguments.clone(), old.variables.clone());
         let admin = old.admin_url.trim_start_matches("http://");
-        let plane = self.plane(&name, [&old.address, admin], arguments).await?;
-        self.planes[index] = plane;
+        let plane = self.plane(&old.name, [&old.address, admin], arguments, variables);
+        self.planes[index] = plane.await?;
         Ok(())
     }
 
@@ -91,6 +124,7 @@ impl Replicas {
         name: &str,
         [listen, admin]: [&str; 2],
         arguments: Vec<String>,
+        variables: Variables,
     ) -> Result<Plane> {
         let data = self.dir.path().join(name);
         std::fs::create_dir_all(&data)?;
@@ -102,6 +136,7 @@ impl Replicas {
             .arg("--data-dir")
             .arg(&data)
             .args(&arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("MCP_FLEET_NODE_TOKEN", NODE);
         let process = Process::start(&format!("mcp-dataplane {name}"), command)?;
         let address = logged(&process, "mcp=").await?;
@@ -112,6 +147,7 @@ impl Replicas {
             address: address.trim_start_matches("http://").to_owned(),
             admin_url,
             arguments,
+            variables,
         })
     }
 
@@ -121,8 +157,18 @@ impl Replicas {
     /// It does not start.
     pub async fn restart_control(&mut self) -> Result<()> {
         let address = self.control_url.trim_start_matches("http://").to_owned();
-        (self.control, _) = control_plane(self.dir.path(), &address).await?;
+        (self.control, _) = control_plane(self.dir.path(), &self.database, &address).await?;
         Ok(())
+    }
+
+    /// Starts one more control plane on the same database, which is in this store, a Postgres; and
+    /// gives its URL.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn another_control(&self, store: Store<'_>) -> Result<(Process, String)> {
+        let database = store.database(self.dir.path()).await?;
+        control_plane(self.dir.path(), &database, "127.0.0.1:0").await
     }
 
     /// Where the state is; also a place for files of the test, and where `mcpctl` runs.
@@ -136,7 +182,15 @@ impl Replicas {
     /// # Errors
     /// It cannot be reached.
     pub async fn admin(&self) -> Result<Admin> {
-        Admin::connect(&self.control_url, ADMIN).await
+        self.admin_at(&self.control_url).await
+    }
+
+    /// A connection to the administration API of another control plane.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn admin_at(&self, control_url: &str) -> Result<Admin> {
+        Admin::connect(control_url, ADMIN).await
     }
 
     /// Runs `mcpctl` against the control plane, and against `gateway` where it speaks MCP.

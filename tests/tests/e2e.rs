@@ -2,6 +2,7 @@
 //! the acceptance list.
 
 mod e2e {
+    mod access;
     mod auth;
     mod bytes;
     mod churn;
@@ -12,6 +13,11 @@ mod e2e {
     mod eras;
     mod fleet;
     mod hostile;
+    mod http2;
+    mod nodes;
+    mod outage;
+    mod postgres;
+    mod race;
     mod replace;
     mod split;
     mod stdio;

@@ -1,4 +1,6 @@
-//! `mcpctl describe`: a resource, who uses it, and how it does on the nodes.
+//! `mcpctl describe`: a resource, who uses it, and how it does on the nodes; or a node.
+
+pub(super) mod node;
 
 use clap::Args;
 use fleet_proto::{
@@ -22,7 +24,7 @@ use crate::{
 /// Flags of `describe`.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// `KIND NAME...` or `KIND/NAME...`, where KIND is backend, gateway or auth-policy.
+    /// `KIND NAME...` or `KIND/NAME...`, where KIND is backend, gateway, auth-policy, secret or node.
     #[arg(value_name = "KIND NAME", required = true)]
     what: Vec<String>,
     /// Project of the names; `default` when left out.
@@ -34,6 +36,9 @@ pub(crate) struct Flags {
 
 /// Describes.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    if let Some(names) = node::names(&flags.what) {
+        return node::run(&flags.admin.resolve()?, &names).await;
+    }
     let selection = kinds::select(&flags.what, flags.project.as_deref())?;
     let mut client = client::connect(&flags.admin.resolve()?).await?;
     let stored = change::stored(&mut client).await?;

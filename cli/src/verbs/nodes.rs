@@ -38,7 +38,8 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         |nodes, wide| table(nodes, wide, clock::now_ms()),
     )?)?;
     if matches!(flags.output, Listing::Table | Listing::Wide) {
-        for line in answer.nodes.iter().flat_map(troubles) {
+        let newest = answer.revision;
+        for line in answer.nodes.iter().flat_map(|node| troubles(node, newest)) {
             output::note(&output::one_line(&line));
         }
     }
@@ -98,9 +99,19 @@ pub(crate) const fn state_word(state: NodeState) -> &'static str {
     }
 }
 
+/// Why a node does not get the newest revision.
+pub(crate) fn held_back(node: &Node, newest: u64) -> String {
+    format!(
+        "{} stays with revision {}: revision {newest} was refused by a data plane of its version and \
+         has been taken by none",
+        node.node_id, node.revision
+    )
+}
+
 /// What is wrong with a node, a line each.
-pub(crate) fn troubles(node: &Node) -> Vec<String> {
+pub(crate) fn troubles(node: &Node, newest: u64) -> Vec<String> {
     let id = &node.node_id;
+    let held_back = (node.state() == NodeState::Pinned).then(|| held_back(node, newest));
     let refused = node.errors.iter().map(|e| {
         format!(
             "{id} refused revision {}: {}",
@@ -112,7 +123,11 @@ pub(crate) fn troubles(node: &Node) -> Vec<String> {
         .degraded
         .iter()
         .map(|d| format!("{id} serves without: {}", Problem::from_wire(d)));
-    refused.chain(degraded).collect()
+    held_back
+        .into_iter()
+        .chain(refused)
+        .chain(degraded)
+        .collect()
 }
 
 #[cfg(test)]
@@ -138,6 +153,21 @@ mod tests {
             "NODE   STATE               REVISION   SEEN     VERSION\n\
              dp-1   SYNCED (degraded)   7          2s ago   0.1.0\n"
         );
-        assert!(troubles(&node)[0].contains("no such command"));
+        assert!(troubles(&node, 7)[0].contains("no such command"));
+    }
+
+    #[test]
+    fn a_node_that_is_held_back_says_why() {
+        let node = Node {
+            node_id: "dp-1".to_owned(),
+            state: NodeState::Pinned.into(),
+            revision: 6,
+            ..Default::default()
+        };
+        let said = troubles(&node, 7);
+        assert!(
+            said[0].starts_with("dp-1 stays with revision 6: revision 7 was refused"),
+            "{said:?}"
+        );
     }
 }

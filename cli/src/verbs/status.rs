@@ -3,14 +3,21 @@
 use clap::Args;
 use fleet_proto::{
     key::{Key, Kind},
-    v1::{ListRequest, Node, NodeState, NodesRequest, Resource, Revision, RevisionsRequest},
+    v1::{
+        GetNodeStatusRequest, ListRequest, Node, NodeState, NodesRequest, Resource, Revision,
+        RevisionsRequest,
+    },
 };
 
-use super::nodes;
-use crate::{args::AdminFlags, client, clock, failure::Failure, kinds, output};
+use super::{describe, nodes};
+use crate::{
+    args::AdminFlags, client, client::ControlPlane, clock, failure::Failure, kinds, output,
+};
 
 /// So many troubles fit on the screen.
 const TROUBLES: usize = 15;
+/// So many nodes are asked how their backends do.
+const ASKED: usize = 100;
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
@@ -27,14 +34,32 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     let history = history.into_inner();
     let stored = client.list(ListRequest::default()).await?.into_inner();
     let nodes = client.nodes(NodesRequest {}).await?.into_inner();
+    let failing = failing(&target, &nodes.nodes).await?;
     output::data(&screen(&Seen {
         url: &target.url,
         lineage: &history.lineage,
         newest: history.revisions.first(),
         stored: &stored.resources,
         nodes: &nodes.nodes,
+        failing: &failing,
         now: clock::now_ms(),
     }))
+}
+
+/// The backends that connected nodes say they cannot reach.
+async fn failing(target: &ControlPlane, nodes: &[Node]) -> Result<Vec<String>, Failure> {
+    let mut reports = client::reports(target).await?;
+    let mut lines = Vec::new();
+    let connected = nodes.iter().filter(|n| n.state() != NodeState::Offline);
+    for node in connected.take(ASKED) {
+        let node_id = node.node_id.clone();
+        let reported = reports.get_node_status(GetNodeStatusRequest { node_id });
+        // One that has reported nothing, or elsewhere, says nothing of its backends.
+        if let Ok(reported) = reported.await {
+            lines.extend(describe::node::failing(&node.node_id, reported.get_ref()));
+        }
+    }
+    Ok(lines)
 }
 
 /// What there is to show.
@@ -44,6 +69,8 @@ struct Seen<'a> {
     newest: Option<&'a Revision>,
     stored: &'a [Resource],
     nodes: &'a [Node],
+    /// Backends that nodes cannot reach.
+    failing: &'a [String],
     now: u64,
 }
 
@@ -67,13 +94,20 @@ fn screen(seen: &Seen<'_>) -> String {
         resources(seen.stored),
         states(seen.nodes)
     );
-    let troubles: Vec<String> = seen.nodes.iter().flat_map(nodes::troubles).collect();
+    let troubles: Vec<String> = {
+        let newest = seen.newest.map_or(0, |r| r.number);
+        let of = |node| nodes::troubles(node, newest);
+        let of_nodes = seen.nodes.iter().flat_map(of);
+        of_nodes.chain(seen.failing.iter().cloned()).collect()
+    };
     for trouble in troubles.iter().take(TROUBLES) {
         text.push_str(&format!("  {}\n", output::one_line(trouble)));
     }
     if troubles.len() > TROUBLES {
         let more = troubles.len() - TROUBLES;
-        text.push_str(&format!("  and {more} more: see `mcpctl nodes`\n"));
+        text.push_str(&format!(
+            "  and {more} more: see `mcpctl nodes` and `mcpctl describe node NAME`\n"
+        ));
     }
     text
 }
@@ -96,6 +130,8 @@ fn states(nodes: &[Node]) -> String {
     let states = [
         NodeState::Synced,
         NodeState::Pending,
+        NodeState::Cached,
+        NodeState::Pinned,
         NodeState::Nacked,
         NodeState::Offline,
         NodeState::Unspecified,
@@ -148,6 +184,7 @@ mod tests {
             newest: Some(&newest),
             stored: &[],
             nodes: &nodes,
+            failing: &["dp cannot reach backend b".to_owned()],
             now: 6_000,
         });
         let lines: Vec<&str> = text.lines().collect();

@@ -60,6 +60,26 @@ fn a_nack_names_the_node_and_every_reason() {
 }
 
 #[test]
+fn a_node_that_is_held_back_is_not_waited_for_and_one_that_serves_from_disk_is() {
+    let nodes = vec![
+        node("held", NodeState::Pinned, 6),
+        node("disk", NodeState::Cached, 6),
+    ];
+    let verdict = judged(nodes, &[]);
+    assert_eq!(verdict.pending, ["disk"]);
+    assert!(
+        verdict.refused[0].starts_with("held stays with revision 6"),
+        "{verdict:?}"
+    );
+    // What it serves it does serve.
+    let answer = NodesResponse {
+        nodes: vec![node("held", NodeState::Pinned, 6)],
+        revision: 7,
+    };
+    assert_eq!(judge(&answer, 6, None).served, ["held"]);
+}
+
+#[test]
 fn an_older_refusal_does_not_count() {
     let mut node = node("a", NodeState::Pending, 5);
     node.nacked_revision = 6;

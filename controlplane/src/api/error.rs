@@ -4,7 +4,7 @@ use fleet_proto::validate::Problem;
 use tonic::Code;
 
 use super::auth::{Denied, Refused, TokenError};
-use crate::{change::ChangeError, store::StoreError};
+use crate::{change::ChangeError, sets::SetsError, store::StoreError};
 
 /// Why a request was not carried out. Each is one gRPC code and one HTTP status.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,21 @@ impl From<ChangeError> for ApiError {
             ChangeError::Conflict { .. } => Self::Conflict(error.to_string()),
             ChangeError::Beyond(_) => Self::Denied(error.to_string()),
             ChangeError::Store(error) => error.into(),
+            ChangeError::Sets(error) => error.into(),
             ChangeError::Interrupted(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<SetsError> for ApiError {
+    fn from(error: SetsError) -> Self {
+        match error {
+            SetsError::Store(error) => error.into(),
+            SetsError::Keys(_) => Self::Conflict(error.to_string()),
+            SetsError::Vault { .. } | SetsError::Random => {
+                tracing::error!(%error, "a request failed in the vault");
+                Self::Internal(format!("nothing was changed: {error}"))
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use tonic::{Request, Response, Status};
 use super::{Api, ApiError, auth::Caller};
 
 mod identity;
+pub(crate) mod reports;
+mod security;
 
 /// Problems travel in a header field of the answer; clients take 16 KiB of
 /// header by default, and base64 adds a third. `Validate` gives all of them.

@@ -21,11 +21,13 @@ const OUTCOMES: [&str; 6] = [
 ];
 
 /// States of nodes, as they are counted.
-const STATES: [(NodeState, &str); 4] = [
+const STATES: [(NodeState, &str); 6] = [
     (NodeState::Synced, "synced"),
     (NodeState::Pending, "pending"),
     (NodeState::Nacked, "nacked"),
     (NodeState::Offline, "offline"),
+    (NodeState::Cached, "cached"),
+    (NodeState::Pinned, "pinned"),
 ];
 
 /// Counts writes by how they ended. Dry runs are none.
@@ -35,7 +37,7 @@ pub(crate) struct Writes([AtomicU64; OUTCOMES.len()]);
 impl Writes {
     pub(super) fn count(&self, result: &Result<Outcome, ApiError>) {
         let outcome = match result {
-            Ok(outcome) if outcome.changed => 0,
+            Ok(outcome) if outcome.changed || outcome.secrets_version > 0 => 0,
             Ok(_) => 1,
             Err(ApiError::Denied(_)) => 3,
             Err(ApiError::Conflict(_)) => 4,

@@ -33,8 +33,8 @@ use super::{
     auth::{Caller, Role},
 };
 use crate::{
-    CALLS, KEEPALIVE,
     listen::{Connection, Peer},
+    serve::{CALLS, KEEPALIVE},
 };
 
 mod failure;
@@ -43,6 +43,7 @@ mod health;
 mod input;
 mod openapi;
 mod routes;
+mod security;
 
 use failure::Failure;
 use input::Input;

@@ -15,6 +15,7 @@ use tokio::{
 use super::{Publisher, Snapshot};
 use crate::{
     change::load,
+    sets::Sets,
     store::{
         Store, StoreError,
         shared::{GONE, Shared},
@@ -33,6 +34,7 @@ pub(crate) struct Follow {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) nodes: Arc<Registry>,
+    sets: Arc<Sets>,
     progress: Progress,
 }
 
@@ -55,11 +57,13 @@ impl Follow {
         store: Arc<dyn Store>,
         publisher: Arc<Publisher>,
         nodes: Arc<Registry>,
+        sets: Arc<Sets>,
     ) -> Self {
         Self {
             store,
             publisher,
             nodes,
+            sets,
             progress: Progress::default(),
         }
     }
@@ -102,6 +106,8 @@ impl Follow {
         let live = shared.beat().await?;
         let live = self.live(live);
         let published = self.configuration(shared).await?;
+        // Also those that came without a revision.
+        self.sets.follow().await?;
         let (number, seen) = shared.nodes_since(self.progress.nodes).await?;
         if published || !seen.is_empty() {
             let mut verdicts = self.nodes.verdicts();
@@ -144,6 +150,8 @@ impl Follow {
             return Ok(false);
         }
         let (head, rows) = shared.newest().await?;
+        // After the rows, and shown before them: no revision without the values it names.
+        self.sets.follow().await?;
         let loaded = tokio::task::spawn_blocking(move || load(rows)).await;
         let reason = match loaded {
             Ok(Ok((resources, _))) if resources.root_hash() == head.root_hash => {

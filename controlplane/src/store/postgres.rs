@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet_proto::{hash, key::Key, v1::Action};
+use fleet_proto::{
+    hash,
+    key::Key,
+    v1::{Action, SetVersion},
+};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -25,6 +29,7 @@ use tokio::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    sets::SetRows,
     shared::{NodeChange, Saved, Shared},
 };
 use crate::{api::auth::Role, settings};
@@ -35,6 +40,7 @@ mod identity;
 mod listen;
 mod rows;
 mod session;
+mod sets;
 mod shared;
 mod vault;
 mod write;
@@ -296,6 +302,23 @@ impl Store for Postgres {
         Box::pin(async move {
             let mut session = self.connections.get().await?;
             write::nodes(&mut session, &self.id, changed, gone).await
+        })
+    }
+
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(async {
+            let mut session = self.connections.get().await?;
+            sets::versions(&mut session, self.name()).await
+        })
+    }
+
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(async {
+            let mut session = self.connections.get().await?;
+            session.begin(session::SNAPSHOT).await?;
+            let rows = sets::load(&mut session, self.name()).await?;
+            session.commit().await?;
+            Ok(rows)
         })
     }
 

@@ -14,7 +14,7 @@ use std::{
 use fleet_proto::{
     hash::{self, Hash},
     key::Key,
-    v1::Action,
+    v1::{Action, SetVersion},
 };
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -26,6 +26,7 @@ use sqlx::{
 
 use super::{
     ApiTokenRow, AuditRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, TokenRow, Write,
+    sets::SetRows,
     shared::{NodeChange, Saved, Shared},
 };
 use crate::api::auth::Role;
@@ -34,6 +35,7 @@ mod audit;
 mod history;
 mod identity;
 mod rows;
+mod sets;
 mod vault;
 mod write;
 
@@ -278,6 +280,20 @@ impl Store for Sqlite {
                 .await
                 .map_err(self.name.failed())?;
             Ok(Saved::default())
+        })
+    }
+
+    fn set_versions(&self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.acquire().await.map_err(self.name.failed())?;
+            sets::versions(&mut reader, &self.name).await
+        })
+    }
+
+    fn sets(&self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(async {
+            let mut reader = self.reader.begin().await.map_err(self.name.failed())?;
+            sets::load(&mut reader, &self.name).await
         })
     }
 

@@ -8,16 +8,18 @@ use fleet_proto::{
     key::{Key, Kind},
     v1,
 };
+use fleet_tests::postgres::cluster;
 
 use super::{
     ChangeRow, NodeRow, ResourceRow, RevisionRow, Store, StoreError, Stored, TokenRow,
     postgres::Postgres, shared::NodeChange, sqlite::Sqlite,
 };
-use crate::{api::auth::Role, settings::Database, testing::postgres::cluster};
+use crate::{api::auth::Role, settings::Database};
 
 mod history;
 mod identity;
 mod postgres;
+mod sets;
 
 use history::{
     a_revision_is_found_with_what_it_changed,
@@ -30,6 +32,11 @@ use identity::{
     a_ca_is_kept_once, a_certificate_is_renewed_until_it_is_revoked, a_join_token_lets_in_once,
     an_id_that_has_joined_is_its_own, of_two_that_race_with_a_join_token_one_gets_in,
     who_knows_a_number_reads_only_what_came_after,
+};
+
+use sets::{
+    a_dropped_write_leaves_the_sets_as_they_are, sets_are_written_replaced_and_removed,
+    sets_change_together_with_a_revision,
 };
 
 /// Opens the store of a folder, again and again the same one.
@@ -53,7 +60,7 @@ impl Fixture for OnPostgres {
     type Store = Postgres;
     async fn open(folder: &Path) -> Result<Postgres, StoreError> {
         let name = folder.file_name().unwrap().to_str().unwrap();
-        let url = cluster().database(name).await;
+        let url = cluster().database(name).await.unwrap();
         let Database::Postgres(database) = url.parse().unwrap() else {
             panic!("{url} is not a Postgres URL");
         };
@@ -289,6 +296,8 @@ fn node(id: &str) -> NodeRow {
         degraded: vec![problem],
         apply_us: 12,
         last_seen_ms: 34,
+        sets: vec![sets::version(v1::SetKind::Secrets, 3)],
+        set_problems: vec![v1::Problem::default()],
     }
 }
 
@@ -367,6 +376,9 @@ macro_rules! suites {
             revisions_of_projects_are_counted_without_the_others,
             an_audit_entry_is_kept_only_with_its_write,
             a_token_of_the_api_has_its_name_alone_until_it_is_void,
+            sets_are_written_replaced_and_removed,
+            sets_change_together_with_a_revision,
+            a_dropped_write_leaves_the_sets_as_they_are,
             a_check_value_of_the_store_key_is_kept_once,
             a_ca_is_kept_once,
             a_join_token_lets_in_once,

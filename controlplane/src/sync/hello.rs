@@ -27,12 +27,7 @@ pub(super) async fn first(inbound: &mut impl Inbound) -> Result<Hello, Status> {
             "the first message of a stream must be a hello",
         ));
     };
-    let id = &hello.node_id;
-    if id.is_empty() || id.len() > 253 || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Status::invalid_argument(
-            "node_id must have 1 to 253 visible ASCII characters without spaces",
-        ));
-    }
+    valid_node_id(&hello.node_id)?;
     let label_fits = |(key, value): (&String, &String)| key.len() <= 253 && value.len() <= 253;
     if hello.boot_id.len() > 253
         || hello.version.len() > 253
@@ -47,6 +42,16 @@ pub(super) async fn first(inbound: &mut impl Inbound) -> Result<Hello, Status> {
         return Err(Status::invalid_argument("revision is out of range"));
     }
     Ok(hello)
+}
+
+/// Refuses what is no name of a node.
+pub(crate) fn valid_node_id(id: &str) -> Result<(), Status> {
+    if id.is_empty() || id.len() > 253 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Status::invalid_argument(
+            "node_id must have 1 to 253 visible ASCII characters without spaces",
+        ));
+    }
+    Ok(())
 }
 
 /// What a node serves.

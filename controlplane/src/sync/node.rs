@@ -22,6 +22,7 @@ use crate::{clock::now_ms, publish::Snapshot, store::NodeRow};
 
 mod others;
 mod persist;
+mod sets;
 
 /// Refused root hashes remembered per node: only a target can come up again,
 /// and old targets come back by rollback at most.
@@ -59,6 +60,10 @@ struct Node {
     /// By this boot and version.
     refused: Vec<Hash>,
     connection: Option<Connection>,
+    /// This boot serves what it had on disk, and has acked nothing.
+    cached: bool,
+    /// It is given no newer revision because the one of this root hash was refused.
+    pinned: Option<Hash>,
     /// The other control plane that holds its stream.
     owner: Option<String>,
     /// Not yet in the store.
@@ -162,6 +167,13 @@ impl Registry {
         known.map(|node| node.view(newest, &nodes.live)).collect()
     }
 
+    /// Whether another control plane holds the stream of this node.
+    pub(crate) fn is_elsewhere(&self, node_id: &str) -> bool {
+        let nodes = self.nodes.lock();
+        let node = nodes.known.get(node_id);
+        node.is_some_and(|node| node.connection.is_none() && node.is_online(&nodes.live))
+    }
+
     fn bump(&self) {
         self.version.send_modify(|version| *version += 1);
     }
@@ -192,6 +204,8 @@ impl Node {
         Self {
             refused: row.nacked_root.into_iter().collect(),
             connection: None,
+            cached: false,
+            pinned: None,
             owner: None,
             dirty: false,
             since_ms: 0,
@@ -210,6 +224,9 @@ impl Node {
     }
 
     fn hello(&mut self, hello: &Hello, lineage: &str) {
+        // A later stream of the same boot has reached us before, and says so.
+        self.cached = hello.from_disk || (self.cached && self.row.boot_id == hello.boot_id);
+        self.pinned = None;
         let row = &mut self.row;
         if row.boot_id != hello.boot_id || row.version != hello.version {
             // Another process or program: what the last one refused, this one may take.
@@ -227,6 +244,8 @@ impl Node {
         row.revision = if ours { hello.revision } else { 0 };
         row.root_hash = Hash::from_wire(&hello.root_hash).filter(|_| ours);
         row.degraded = bounded(hello.degraded.clone());
+        row.sets = sets::known(&hello.sets);
+        row.set_problems.clear();
         row.last_seen_ms = now_ms();
         self.dirty = true;
     }
@@ -243,9 +262,14 @@ impl Node {
             last_seen_ms: row.last_seen_ms,
             nacked_revision: row.nacked_revision,
             errors: row.errors.clone(),
-            degraded: row.degraded.clone(),
+            degraded: row
+                .degraded
+                .iter()
+                .chain(&row.set_problems)
+                .cloned()
+                .collect(),
             apply_us: row.apply_us,
-            sets: Vec::new(),
+            sets: row.sets.clone(),
             certificate_expires_ms: 0,
         }
     }
@@ -258,6 +282,10 @@ impl Node {
             NodeState::Synced
         } else if self.refused.iter().any(|refused| Some(*refused) == root) {
             NodeState::Nacked
+        } else if self.pinned.is_some() && self.pinned == root {
+            NodeState::Pinned
+        } else if self.cached {
+            NodeState::Cached
         } else {
             NodeState::Pending
         }
@@ -299,9 +327,23 @@ impl Session {
             row.errors.clear();
             row.degraded = bounded(degraded);
             row.apply_us = apply_us.min(i64::MAX as u64);
+            node.cached = false;
             node.dirty = true;
         });
         self.registry.bump();
+    }
+
+    /// The node stays with an older revision because the one of this root hash was
+    /// refused; `None`: it does not.
+    pub(crate) fn pin(&self, root: Option<Hash>) {
+        let changed = self.with(|node| {
+            let changed = node.pinned != root;
+            node.pinned = root;
+            changed
+        });
+        if changed == Some(true) {
+            self.registry.bump();
+        }
     }
 
     /// The node has refused a revision.

@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// What a node has acked and refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verdict {
+    version: String,
     revision: u64,
     root_hash: Option<Hash>,
     nacked_root: Option<Hash>,
@@ -22,6 +23,7 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn of(row: &NodeRow) -> Self {
         Self {
+            version: row.version.clone(),
             revision: row.revision,
             root_hash: row.root_hash,
             nacked_root: row.nacked_root,
@@ -43,10 +45,13 @@ pub(crate) async fn recall(
         publisher.acked(&newest);
         return Ok(());
     }
-    if !verdicts.iter().any(|node| node.nacked_root == root) {
+    let mut refusals = verdicts.iter().filter(|node| node.nacked_root == root);
+    let Some(first) = refusals.next() else {
         return Ok(());
+    };
+    for node in std::iter::once(first).chain(refusals) {
+        publisher.refused(newest.revision, &node.version);
     }
-    publisher.refused(newest.revision);
     let served = verdicts
         .iter()
         .filter(|node| node.root_hash.is_some() && node.revision < newest.revision);

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use fleet_proto::{
     hash::Hash,
     v1::{
-        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, Target, control_message, node_message,
+        Ack, ControlMessage, Heartbeat, Nack, NodeMessage, SetPart, Target, control_message,
+        node_message,
     },
 };
 use tokio::{
@@ -19,14 +20,17 @@ use tokio::{
 use tokio_stream::{Stream as Messages, StreamExt};
 use tonic::Status;
 
+use self::asked::Asked;
 use super::{
     end::{End, message},
     hello::{self, Serves},
     node::{Registry, Session},
+    sets::Feed,
 };
 use crate::{
     identity::credential::Credential,
-    publish::{Published, Publisher, Snapshot},
+    publish::{Base, Published, Publisher, Snapshot},
+    sets::Shown,
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -35,6 +39,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How long a node may take to accept the last message.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+mod asked;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +58,7 @@ pub(super) async fn serve(
     credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
+    sets: Arc<Shown>,
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
@@ -82,14 +88,23 @@ pub(super) async fn serve(
         "data plane connected"
     );
     let served = Hash::from_wire(&hello.root_hash).filter(|_| hello.deltas && !hello.want_snapshot);
+    let base = served.and_then(|root| publisher.known(root));
+    let asked = match served.filter(|_| base.is_none() && hello.hashes) {
+        Some(root) => Asked::Wanted(root),
+        None => Asked::No,
+    };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick of an interval is immediate.
     heartbeat.reset();
     let stream = Stream {
         serves: Serves::of(&hello, &lineage),
-        base: served.and_then(|root| publisher.known(root)),
+        base,
+        asked,
         deltas: hello.deltas,
+        version: hello.version.clone(),
+        pinned: false,
+        feed: Feed::new(sets, &hello),
         inbound,
         credential,
         outbound: outbound.clone(),
@@ -127,6 +142,7 @@ struct Stream<I> {
     outbound: Sender,
     publisher: Arc<Publisher>,
     published: watch::Receiver<Published>,
+    feed: Feed,
     session: Session,
     replaced: oneshot::Receiver<()>,
     shutdown: watch::Receiver<bool>,
@@ -134,9 +150,14 @@ struct Stream<I> {
     heard: Instant,
     serves: Serves,
     /// What the node serves, where a delta to it can be made and applied.
-    base: Option<Arc<Snapshot>>,
+    base: Option<Base>,
+    asked: Asked,
     /// The node can apply deltas.
     deltas: bool,
+    /// Of its program.
+    version: String,
+    /// It had nothing, and was given an older revision because the newest was refused.
+    pinned: bool,
     nonce: u64,
     in_flight: Option<InFlight>,
 }
@@ -159,20 +180,48 @@ impl<I: Inbound> Stream<I> {
         }
         loop {
             self.published.mark_unchanged();
+            self.feed.mark_unchanged();
+            let target = self.target();
+            // After the target: it is shown after the values that it names.
+            if let Some(parts) = self.lacking(target.as_ref()) {
+                for part in parts.iter() {
+                    let part = control_message::Message::SetPart(part.clone());
+                    self.send(part).await?;
+                }
+                continue;
+            }
             if self.in_flight.is_none()
-                && let Some(target) = self.target()
+                && let Some(target) = target
                 && !self.serves.is(&target)
             {
-                self.push(target).await?;
+                match self.asked {
+                    Asked::Wanted(root) => self.ask(root).await?,
+                    _ => self.push(target).await?,
+                }
                 continue;
             }
             self.wait(false).await?;
         }
     }
 
+    /// The parts of a set that the node lacks, for what it serves and is to serve.
+    fn lacking(&mut self, target: Option<&Arc<Snapshot>>) -> Option<Arc<[SetPart]>> {
+        let newest = self.publisher.newest();
+        let in_flight = self.in_flight.as_ref().map(|in_flight| &in_flight.snapshot);
+        let base = self.base.as_ref().and_then(Base::revision);
+        let revisions = [Some(&newest), target, base, in_flight];
+        self.feed.next(revisions.into_iter().flatten())
+    }
+
     fn target(&self) -> Option<Arc<Snapshot>> {
         let something = !matches!(self.serves, Serves::Nothing);
         let published = self.published.borrow();
+        let held_back = self.pinned && published.holds_back(&self.version);
+        self.session
+            .pin(held_back.then(|| published.newest.root_hash()));
+        if held_back {
+            return None;
+        }
         published
             .target(something, |root| self.session.has_refused(root))
             .cloned()
@@ -182,7 +231,7 @@ impl<I: Inbound> Stream<I> {
     async fn push(&mut self, snapshot: Arc<Snapshot>) -> Result<(), End> {
         self.nonce += 1;
         let nonce = self.nonce;
-        let delta = self.publisher.delta(self.base.as_deref(), &snapshot);
+        let delta = self.publisher.delta(self.base.as_ref(), &snapshot);
         let (put, removed) = delta.counts();
         tracing::debug!(
             node = self.session.node_id(),
@@ -219,6 +268,7 @@ impl<I: Inbound> Stream<I> {
     /// Deals with the next thing that happens. With `room`, that may be that there
     /// is room for a message (`true`).
     async fn wait(&mut self, room: bool) -> Result<bool, End> {
+        #[expect(clippy::large_enum_variant, reason = "there is one, and for a moment")]
         enum Event {
             Received(Option<Result<NodeMessage, Status>>),
             Beat,
@@ -239,6 +289,7 @@ impl<I: Inbound> Stream<I> {
                 changed.map_err(|_| End::Shutdown)?;
                 Event::Changed
             }
+            () = self.feed.changed(), if !room => Event::Changed,
         };
         match event {
             Event::Received(received) => self.receive(received)?,
@@ -272,8 +323,12 @@ impl<I: Inbound> Stream<I> {
             Some(node_message::Message::Hello(_)) => {
                 Err(End::Protocol("a second hello on one stream".to_owned()))
             }
-            Some(node_message::Message::SetAck(_) | node_message::Message::KnownHashes(_))
-            | None => Err(End::Protocol(
+            Some(node_message::Message::KnownHashes(part)) => self.told(part),
+            Some(node_message::Message::SetAck(ack)) => {
+                self.session.set_acked(ack);
+                Ok(())
+            }
+            None => Err(End::Protocol(
                 "a message of a kind that is not known here".to_owned(),
             )),
         }
@@ -300,11 +355,13 @@ impl<I: Inbound> Stream<I> {
                 key = ?problem.key, reason = problem.message, "degraded on a node"
             );
         }
+        let newest = self.published.borrow().newest.revision;
+        self.pinned = matches!(self.serves, Serves::Nothing) && snapshot.revision < newest;
         self.serves = Serves::Ours {
             revision: snapshot.revision,
             root_hash,
         };
-        self.base = self.deltas.then(|| Arc::clone(&snapshot));
+        self.base = self.deltas.then(|| Base::Set(Arc::clone(&snapshot)));
         // Publish first: who sees the node synced also finds the revision acked.
         self.publisher.acked(&snapshot);
         self.session.acked(&snapshot, ack.apply_us, ack.degraded);
@@ -330,6 +387,6 @@ impl<I: Inbound> Stream<I> {
             "a node refused a revision"
         );
         self.session.nacked(&snapshot, nack.errors);
-        self.publisher.refused(snapshot.revision);
+        self.publisher.refused(snapshot.revision, &self.version);
     }
 }

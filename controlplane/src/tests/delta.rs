@@ -9,7 +9,11 @@ use fleet_proto::{
     validate::Valid,
 };
 
+use prost::Message as _;
+
 use super::*;
+
+mod hashes;
 
 /// A set that has arrived at a node which keeps what it serves.
 struct Received {
@@ -17,6 +21,8 @@ struct Received {
     valid: Valid,
     /// Resources put and removed.
     counts: (usize, usize),
+    /// Of all its messages.
+    bytes: usize,
 }
 
 impl Received {
@@ -57,9 +63,11 @@ async fn receive(node: &mut FakeNode, served: Option<&Received>) -> Received {
     };
     let mut incoming = Incoming::new(begin.clone(), served.map(|s| &s.valid)).unwrap();
     let mut counts = (0, 0);
+    let mut bytes = begin.encoded_len();
     let commit = loop {
         match node.next().await.unwrap() {
             FromControl::Chunk(chunk) => {
+                bytes += chunk.encoded_len();
                 counts.0 += chunk.resources.len();
                 counts.1 += chunk.removed.len();
                 incoming.add(chunk).unwrap();
@@ -70,6 +78,7 @@ async fn receive(node: &mut FakeNode, served: Option<&Received>) -> Received {
     };
     Received {
         begin,
+        bytes: bytes + commit.encoded_len(),
         valid: incoming.finish(&commit).unwrap(),
         counts,
     }

@@ -6,7 +6,7 @@ use fleet_proto::{
     hash::{Hash, root_hash},
     key::Key,
     v1::{
-        Ack, Begin, ControlMessage, Hello, Nack, NodeMessage, Problem, SyncMode,
+        Ack, Begin, ControlMessage, Hello, Nack, NodeMessage, Problem, SetKind, SetPart, SyncMode,
         control_message::Message as FromControl, node_message::Message as FromNode,
     },
 };
@@ -20,6 +20,8 @@ pub(super) struct FakeNode {
     pub(super) id: String,
     pub(super) sender: mpsc::Sender<NodeMessage>,
     pub(super) inbound: Streaming<ControlMessage>,
+    /// Parts of sets that came before what was waited for.
+    pub(super) parts: Vec<SetPart>,
 }
 
 /// A set as received.
@@ -51,11 +53,36 @@ impl FakeNode {
             .unwrap();
     }
 
+    /// The next message that is no part of a set.
     pub(super) async fn next(&mut self) -> Result<FromControl, Status> {
+        loop {
+            match self.next_of_all().await? {
+                FromControl::SetPart(part) => self.parts.push(part),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    async fn next_of_all(&mut self) -> Result<FromControl, Status> {
         let message = timeout(PATIENCE, self.inbound.message())
             .await
             .expect("no message came");
         Ok(message?.expect("the stream has ended").message.unwrap())
+    }
+
+    /// The next part of this set, whether it has come already or not.
+    pub(super) async fn part(&mut self, kind: SetKind) -> SetPart {
+        let is_of = |part: &SetPart| part.version.as_ref().unwrap().set() == kind;
+        loop {
+            if let Some(place) = self.parts.iter().position(is_of) {
+                return self.parts.remove(place);
+            }
+            match self.next_of_all().await.unwrap() {
+                FromControl::SetPart(part) => self.parts.push(part),
+                FromControl::Heartbeat(_) => {}
+                other => panic!("{other:?} where a part of a set was to come"),
+            }
+        }
     }
 
     /// The control plane says hello back, and has nothing to send.

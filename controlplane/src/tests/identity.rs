@@ -12,6 +12,7 @@ use fleet_proto::v1::{
     control_message::Message as FromControl, fleet_identity_client::FleetIdentityClient,
     identity_service_client::IdentityServiceClient,
 };
+use fleet_tests::postgres::cluster;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, SigningKey};
 use tonic::{
     Code,
@@ -19,7 +20,7 @@ use tonic::{
 };
 
 use super::{shared::on, *};
-use crate::{TlsSource, testing::postgres::cluster};
+use crate::TlsSource;
 
 fn secured(settings: Settings) -> Settings {
     Settings {
@@ -189,6 +190,7 @@ async fn stream(
         id,
         sender,
         inbound: inbound.into_inner(),
+        parts: Vec::new(),
     })
 }
 
@@ -371,6 +373,7 @@ async fn a_certificate_speaks_for_its_own_node_only() {
             id: id.to_owned(),
             sender,
             inbound: inbound.into_inner(),
+            parts: Vec::new(),
         };
         node.say(FromNode::Hello(hello(id))).await;
         match code {
@@ -561,7 +564,7 @@ async fn a_pin_is_in_the_token_only_where_the_listener_has_the_certificate_of_th
 async fn control_planes_of_one_database_have_one_ca_and_one_mind() {
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().file_name().unwrap().to_str().unwrap();
-    let url = cluster().database(name).await;
+    let url = cluster().database(name).await.unwrap();
     let starts = (0..3).map(|_| start(secured(on(&url))));
     let started = futures_util::future::join_all(starts).await;
     let planes: Vec<_> = started.into_iter().map(Result::unwrap).collect();

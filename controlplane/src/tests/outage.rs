@@ -2,19 +2,17 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
+use fleet_tests::{
+    forwarder::{Forwarder, Wire},
+    postgres::{Cluster, cluster},
+};
 use tonic::Code;
 
 use super::{
     shared::{Fleet, names, on, try_apply, until_revision},
     *,
 };
-use crate::{
-    StartError,
-    testing::{
-        forwarder::{Forwarder, Wire},
-        postgres::{Cluster, cluster},
-    },
-};
+use crate::StartError;
 
 /// Tries until the database takes writes again.
 async fn apply_when_back(plane: &Plane, resource: Resource) -> u64 {
@@ -44,8 +42,11 @@ async fn refused(plane: &Plane) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_postgres_loses_nothing_and_the_streams_go_on() {
-    let mut postgres = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
-    let (fleet, a) = Fleet::over(postgres.database("fleet").await).await;
+    let mut postgres = tokio::task::spawn_blocking(Cluster::start)
+        .await
+        .unwrap()
+        .unwrap();
+    let (fleet, a) = Fleet::over(postgres.database("fleet").await.unwrap()).await;
     let (a, b) = (Arc::new(a), Arc::new(fleet.join().await));
     a.apply(vec![backend("first")]).await;
     until_revision(&b, 1).await;
@@ -71,7 +72,7 @@ async fn a_killed_postgres_loses_nothing_and_the_streams_go_on() {
     });
     a.until(|nodes| nodes.revision > 20).await;
     let mut postgres = tokio::task::spawn_blocking(move || {
-        postgres.kill();
+        postgres.kill().unwrap();
         postgres
     })
     .await
@@ -87,7 +88,7 @@ async fn a_killed_postgres_loses_nothing_and_the_streams_go_on() {
     assert!(late.set().await.names().contains(&"first"));
 
     let _postgres = tokio::task::spawn_blocking(move || {
-        postgres.run();
+        postgres.run().unwrap();
         postgres
     })
     .await
@@ -119,7 +120,7 @@ async fn a_killed_postgres_loses_nothing_and_the_streams_go_on() {
 /// A control plane that is cut off catches up when the wire is whole again.
 async fn partition(wire: Wire) {
     let (fleet, a) = Fleet::new().await;
-    let forwarder = Forwarder::to(cluster().port()).await;
+    let forwarder = Forwarder::to(cluster().port()).await.unwrap();
     let port = |port: u16| format!(":{port}/");
     let cut_off = fleet
         .url
@@ -169,7 +170,7 @@ async fn a_write_whose_control_plane_is_cut_off_half_way_does_not_hold_up_the_ot
         store::{Store, postgres::Postgres},
     };
     let (fleet, a) = Fleet::new().await;
-    let forwarder = Forwarder::to(cluster().port()).await;
+    let forwarder = Forwarder::to(cluster().port()).await.unwrap();
     let port = |port: u16| format!(":{port}/");
     let url = fleet
         .url

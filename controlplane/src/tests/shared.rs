@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use fleet_proto::{hash::Hash, v1::control_message::Message as FromControl};
+use fleet_tests::postgres::cluster;
 use sqlx::{Connection, Executor};
 use tonic::Code;
 use zeroize::Zeroizing;
@@ -11,7 +12,6 @@ use super::*;
 use crate::{
     Database, StoreKey,
     store::{ChangeRow, RevisionRow, Store, Stored, postgres::Postgres, shared::Shared},
-    testing::postgres::cluster,
 };
 
 /// Control planes of one database share its tokens.
@@ -26,7 +26,7 @@ impl Fleet {
     pub(super) async fn new() -> (Self, Plane) {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_str().unwrap();
-        Self::over(cluster().database(name).await).await
+        Self::over(cluster().database(name).await.unwrap()).await
     }
 
     /// The store behind the control planes.
@@ -193,7 +193,7 @@ async fn tokens_of_one_hold_on_the_other() {
 async fn control_planes_that_start_at_once_make_one_pair_of_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().file_name().unwrap().to_str().unwrap();
-    let url = cluster().database(name).await;
+    let url = cluster().database(name).await.unwrap();
     let started = futures_util::future::join_all((0..4).map(|_| start(on(&url)))).await;
     let planes: Vec<_> = started.into_iter().map(Result::unwrap).collect();
     let tokens: Vec<_> = planes.iter().filter_map(|p| p.admin_token()).collect();

@@ -137,12 +137,76 @@ async fn a_node_with_nothing_gets_the_newest_acked_revision_while_the_newest_is_
     let fallback = second.set().await;
     assert_eq!(fallback.revision(), 1);
     second.ack(&fallback).await;
-    // Now it serves something: it may try the newest, and proves it good.
+    // Its own version has refused the newest: it stays with what it has.
+    let nodes = plane.until_state("n2", NodeState::Pinned).await;
+    assert_eq!(node(&nodes, "n2").revision, 1);
+
+    // Another version has not: it starts with what is good, then tries the newest.
+    let newer = Hello {
+        version: "0.2.0".to_owned(),
+        ..hello("n4")
+    };
+    let mut third = plane.connect(newer).await;
+    let fallback = third.set().await;
+    assert_eq!(fallback.revision(), 1);
+    third.ack(&fallback).await;
+    let newest = third.set().await;
+    assert_eq!(newest.revision(), 2);
+    third.ack(&newest).await;
+    plane.until_state("n4", NodeState::Synced).await;
+    // That has proved it good, for all.
     let newest = second.set().await;
     assert_eq!(newest.revision(), 2);
     second.ack(&newest).await;
     plane.until_state("n2", NodeState::Synced).await;
     assert_eq!(plane.connect(hello("n3")).await.set().await.revision(), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_is_held_back_gets_the_next_revision() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let (mut first, _) = plane.connect_synced("n1").await;
+    plane.apply_refused(&mut first, backend("b")).await;
+    let mut second = plane.connect(hello("n2")).await;
+    let fallback = second.set().await;
+    second.ack(&fallback).await;
+    plane.until_state("n2", NodeState::Pinned).await;
+    plane.apply(vec![backend("c")]).await;
+    let next = second.set().await;
+    assert_eq!(next.revision(), 3);
+    second.ack(&next).await;
+    plane.until_state("n2", NodeState::Synced).await;
+}
+
+#[tokio::test]
+async fn a_node_that_serves_from_disk_is_shown_as_such_until_it_has_acked_something() {
+    let plane = Plane::start().await;
+    plane.apply(vec![backend("a")]).await;
+    let (node, set) = plane.connect_synced("n1").await;
+    drop(node);
+    plane.apply(vec![backend("b")]).await;
+    let restarted = Hello {
+        boot_id: "boot-2".to_owned(),
+        from_disk: true,
+        ..hello_serving("n1", &set)
+    };
+    let mut node = plane.connect(restarted.clone()).await;
+    plane.until_state("n1", NodeState::Cached).await;
+    drop(node);
+    plane.until_state("n1", NodeState::Offline).await;
+    // It has reached us before, and still has acked nothing.
+    let again = Hello {
+        from_disk: false,
+        ..restarted
+    };
+    node = plane.connect(again).await;
+    plane.until_state("n1", NodeState::Cached).await;
+    let newest = node.set().await;
+    node.ack(&newest).await;
+    plane.until_state("n1", NodeState::Synced).await;
+    plane.apply(vec![backend("c")]).await;
+    plane.until_state("n1", NodeState::Pending).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! A control plane starts with the store key of its database, or not at all.
 
 use super::{shared::on, *};
-use crate::{StartError, StoreKey, testing::postgres::cluster};
+use fleet_tests::postgres::cluster;
+
+use crate::{StartError, StoreKey};
 
 fn key(byte: &str) -> Option<StoreKey> {
     StoreKey::given(None, Some(byte.repeat(32))).unwrap()
@@ -48,7 +50,7 @@ async fn a_new_store_key_takes_over_after_one_start_with_both() {
 async fn a_postgres_needs_a_store_key_and_the_same_one_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().file_name().unwrap().to_str().unwrap();
-    let url = cluster().database(name).await;
+    let url = cluster().database(name).await.unwrap();
     let error = refused(Settings {
         store_key: None,
         ..on(&url)

@@ -27,7 +27,7 @@ impl Tokens {
             .into_iter()
             .map(|token| {
                 let hash = stored_hash(token).unwrap_or_else(|| Sha256::digest(token).into());
-                let id = format!("bearer:{}", hex::encode(&hash[..8]));
+                let id = id_of(&hash);
                 (hash, Arc::new(Principal { id }))
             })
             .collect();
@@ -38,6 +38,11 @@ impl Tokens {
     /// compared, whichever matches.
     #[must_use]
     pub fn principal(&self, token: &[u8]) -> Option<Arc<Principal>> {
+        self.found(token).0
+    }
+
+    /// As [`principal`](Self::principal), with the hash of the token.
+    pub(super) fn found(&self, token: &[u8]) -> (Option<Arc<Principal>>, [u8; 32]) {
         let hash: [u8; 32] = Sha256::digest(token).into();
         let mut found = None;
         for (accepted, principal) in &self.accepted {
@@ -45,8 +50,14 @@ impl Tokens {
                 found = Some(principal);
             }
         }
-        found.cloned()
+        (found.cloned(), hash)
     }
+}
+
+/// The principal of the token of this hash.
+#[must_use]
+pub fn id_of(hash: &[u8; 32]) -> String {
+    format!("bearer:{}", hex::encode(&hash[..8]))
 }
 
 fn stored_hash(token: &str) -> Option<[u8; 32]> {

@@ -1,6 +1,8 @@
 //! Clients of 2026-07-28: every request stands alone, and its headers mirror
 //! its body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 
@@ -127,7 +129,7 @@ fn check(inbound: &Inbound, message: &Message) -> Result<(), CallError> {
 }
 
 /// The decoded value of a header that must be there exactly once.
-fn single(headers: &HeaderMap, name: &HeaderName) -> Result<String, CallError> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Cow<'a, str>, CallError> {
     let mut values = headers.get_all(name).iter();
     let wrong = |what| {
         CallError::refused(

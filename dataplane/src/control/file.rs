@@ -3,10 +3,17 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use fleet_proto::read::{Documents, read_yaml};
+use fleet_proto::{
+    key::Key,
+    read::{Documents, read_yaml},
+    secret::{Name, Value, written},
+    v1::resource,
+};
 
 use super::apply::apply;
-use crate::{node::Node, table::compile::Version};
+use crate::{
+    node::Node, resolve::local, secrets::Secrets, settings::Allow, table::compile::Version,
+};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,7 +46,9 @@ fn load(node: &Arc<Node>, path: &Path, text: &str) -> bool {
     let mut documents = Documents::default();
     read_yaml(&path.display().to_string(), text, &mut documents);
     match documents.check() {
-        Ok((_, set)) => {
+        Ok((documents, set)) => {
+            node.secrets
+                .store(Arc::new(secrets(&documents, node.settings.allow)));
             let revision = node.table.load().revision + 1;
             apply(
                 node,
@@ -59,4 +68,22 @@ fn load(node: &Arc<Node>, path: &Path, text: &str) -> bool {
             false
         }
     }
+}
+
+/// The values of the Secrets in a file. One that cannot be resolved is wrong where it
+/// is used.
+fn secrets(documents: &Documents, allow: Allow) -> Secrets {
+    let values = documents.documents.iter().filter_map(|document| {
+        let Some(resource::Kind::Secret(secret)) = &document.resource.kind else {
+            return None;
+        };
+        let key = Key::of(&document.resource)?;
+        let name: Name = (key.project, key.name);
+        let value = match secret.value.as_str() {
+            "" => Err("the Secret has no `value` in the file".to_owned()),
+            text => written(text, |part| local(part, allow)).map(Value::new),
+        };
+        Some((name, value))
+    });
+    Secrets::of(values)
 }

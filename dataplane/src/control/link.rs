@@ -186,10 +186,11 @@ impl Link {
         connected.inspect_err(failed).map_err(Status::from)
     }
 
-    /// With the node token, if there is no certificate.
-    pub(super) fn sign<T>(&self, url: &str, request: &mut Request<T>) -> Result<(), Status> {
+    /// A request that shows the node token, if there is no certificate.
+    pub(super) fn authorized<T>(&self, url: &str, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
         if self.identity.load().is_some() && is_tls(url) {
-            return Ok(());
+            return Ok(request);
         }
         let token = self.credentials.node_token.as_ref().ok_or_else(|| {
             Status::unauthenticated(
@@ -199,9 +200,10 @@ impl Link {
         let token = token
             .read()
             .map_err(|e| Status::unauthenticated(format!("the node token cannot be read: {e}")))?;
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", bearer(&token)?);
-        Ok(())
+        request
+            .metadata_mut()
+            .insert("authorization", bearer(&token)?);
+        Ok(request)
     }
 
     /// A control plane has refused what came over a connection.

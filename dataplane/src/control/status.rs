@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// How a node stands towards its source of configuration.
 #[derive(Debug, Default)]
@@ -11,6 +12,8 @@ pub struct Status {
     /// `None`: nothing is to be kept on disk.
     saved: Mutex<Option<bool>>,
     missing: Mutex<Missing>,
+    /// The address of the control plane whose stream is open.
+    connected: watch::Sender<Option<String>>,
 }
 
 /// What is wrong, as far as it is known; empty: nothing.
@@ -19,6 +22,7 @@ struct Missing {
     disk: String,
     control_plane: String,
     refused: String,
+    sets: String,
 }
 
 impl Status {
@@ -57,12 +61,13 @@ impl Status {
 
     /// What is known about control plane, refusals and files, in detail.
     #[must_use]
-    pub fn details(&self) -> [(&'static str, String); 3] {
+    pub fn details(&self) -> [(&'static str, String); 4] {
         let missing = self.missing.lock();
         [
             ("control_plane", missing.control_plane.clone()),
             ("refused", missing.refused.clone()),
             ("disk", missing.disk.clone()),
+            ("sets", missing.sets.clone()),
         ]
     }
 
@@ -72,13 +77,35 @@ impl Status {
         self.missing.lock().disk = problems.join("; ");
     }
 
+    /// What is wrong with secrets, session keys or revocations; empty: nothing.
+    pub(super) fn sets(&self, problem: String) {
+        self.missing.lock().sets = problem;
+    }
+
     pub(super) fn saved(&self, is_saved: bool) {
         *self.saved.lock() = Some(is_saved);
     }
 
+    /// The address of the control plane whose stream is open, now and at every change.
+    pub(super) fn connected(&self) -> watch::Receiver<Option<String>> {
+        self.connected.subscribe()
+    }
+
+    /// The stream has ended.
+    pub(super) fn disconnected(&self) {
+        self.connected.send_replace(None);
+    }
+
     /// A control plane has said something. Returns whether it is the first.
-    pub(super) fn reached(&self) -> bool {
+    pub(super) fn reached(&self, url: &str) -> bool {
         self.missing.lock().control_plane.clear();
+        self.connected.send_if_modified(|connected| {
+            let news = connected.as_deref() != Some(url);
+            if news {
+                *connected = Some(url.to_owned());
+            }
+            news
+        });
         self.from_disk.swap(false, Ordering::Relaxed)
     }
 

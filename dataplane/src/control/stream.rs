@@ -7,19 +7,19 @@ use std::{
 };
 
 use fleet_proto::{
-    delta::{Broken, Incoming, Refusal},
+    delta::{Broken, Incoming, Refusal, known},
     v1::{
-        Ack, Commit, ControlMessage, Heartbeat, Hello, Nack, NodeMessage,
+        Ack, Commit, ControlMessage, Heartbeat, Hello, KnownHashes, Nack, NodeMessage,
         control_message::Message as Down, fleet_sync_client::FleetSyncClient,
         node_message::Message as Up,
     },
-    validate::Problem,
+    validate::{Problem, Valid},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::{Held, apply::apply, link::Link, reconnect::Reconnect};
+use super::{Held, apply::apply, link::Link, reconnect::Reconnect, sets::Sets};
 use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
@@ -35,14 +35,16 @@ const QUEUE: usize = 8;
 pub(super) async fn follow(
     node: Arc<Node>,
     link: Arc<Link>,
-    held: Option<Held>,
+    boot_id: String,
+    (held, sets): (Option<Held>, Sets),
     applied: watch::Sender<Option<Held>>,
 ) {
     let mut follower = Follower {
         node,
         link: Arc::clone(&link),
-        boot_id: uuid::Uuid::new_v4().to_string(),
+        boot_id,
         held,
+        sets,
         applied,
         want_snapshot: false,
         opened: None,
@@ -51,6 +53,7 @@ pub(super) async fn follow(
     let mut said = String::new();
     while let Some(url) = tries.next() {
         let ended = Box::pin(follower.stream(&url)).await;
+        follower.node.control.disconnected();
         let asked = match ended {
             Ok(asked) => {
                 said.clear();
@@ -82,6 +85,7 @@ struct Follower {
     link: Arc<Link>,
     boot_id: String,
     held: Option<Held>,
+    sets: Sets,
     applied: watch::Sender<Option<Held>>,
     /// The last delta did not come out as it should.
     want_snapshot: bool,
@@ -100,6 +104,7 @@ impl Follower {
             let sent = answers.send(message).await;
             sent.map_err(|_| Status::unavailable("the stream is closed"))
         };
+        self.sets.start_over();
         say(Up::Hello(self.hello())).await?;
         let mut down = open(&self.link, url, sent).await?;
         tracing::info!(url, "stream to the control plane is open");
@@ -115,7 +120,7 @@ impl Follower {
             else {
                 return Ok(None);
             };
-            self.reached();
+            self.reached(url);
             match message {
                 Down::Begin(begin) => {
                     let served = self.held.as_ref().map(|held| &held.set);
@@ -131,8 +136,17 @@ impl Follower {
                     say(self.finish(set, commit).await?).await?;
                     self.keep();
                 }
-                Down::SetPart(_) | Down::RequestHashes(_) => {
-                    return Err(Status::unimplemented("not understood by this version"));
+                Down::RequestHashes(_) => {
+                    for part in self.known_hashes() {
+                        say(Up::KnownHashes(part)).await?;
+                    }
+                }
+                Down::SetPart(part) => {
+                    let added = self.sets.add(&self.node, self.held.as_ref(), part).await;
+                    let ack = added.map_err(|broken| Status::data_loss(broken.to_string()))?;
+                    if let Some(ack) = ack {
+                        say(Up::SetAck(ack)).await?;
+                    }
                 }
                 Down::Heartbeat(_) => say(Up::Heartbeat(Heartbeat {})).await?,
                 Down::GoAway(go) => {
@@ -156,8 +170,8 @@ impl Follower {
             revision: held.map_or(0, |held| held.version.revision),
             root_hash: held.map_or_else(Vec::new, |held| held.set.root_hash().0.to_vec()),
             deltas: true,
-            sets: Vec::new(),
-            hashes: false,
+            sets: self.sets.versions(),
+            hashes: true,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
             degraded: self
@@ -171,9 +185,15 @@ impl Follower {
         }
     }
 
-    fn reached(&mut self) {
+    /// What is served, by its hashes.
+    fn known_hashes(&self) -> impl Iterator<Item = KnownHashes> {
+        let set = self.held.as_ref().map(|held| held.set.clone());
+        known::parts(set.unwrap_or_else(Valid::empty))
+    }
+
+    fn reached(&mut self, url: &str) {
         self.opened.get_or_insert_with(Instant::now);
-        if self.node.control.reached() {
+        if self.node.control.reached(url) {
             tracing::info!("what was kept on disk is served no longer without a control plane");
         }
     }
@@ -196,6 +216,7 @@ impl Follower {
         let finished = tokio::task::spawn_blocking(move || finish(&node, set, &commit));
         match finished.await {
             Ok(Finished::Applied(held, ack)) => {
+                self.sets.served(&self.node, &held.set);
                 self.held = Some(held);
                 self.want_snapshot = false;
                 Ok(Up::Ack(ack))
@@ -230,8 +251,7 @@ async fn open(
 ) -> Result<Streaming<ControlMessage>, Status> {
     let channel = link.connect(url).await?;
     let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(ReceiverStream::new(sent));
-    link.sign(url, &mut request)?;
+    let request = link.authorized(url, ReceiverStream::new(sent))?;
     Ok(client.sync(request).await?.into_inner())
 }
 

@@ -21,6 +21,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+/// The protocols as ALPN names them (RFC 7301, RFC 9113 section 3.1).
+pub(crate) const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP2: &[u8] = b"h2";
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the files are looked at.
@@ -55,6 +58,8 @@ pub struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// Of the admin listener.
+    http1: Arc<ServerConfig>,
     /// The texts of the files, to tell a change.
     texts: (Vec<u8>, Vec<u8>),
 }
@@ -72,20 +77,16 @@ impl Tls {
         })
     }
 
-    /// Shakes hands.
+    /// Shakes hands; HTTP/2 is offered.
     ///
     /// # Errors
     /// The client does not, or not in time.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.current.load().config.clone());
-        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
-            .await
-            .unwrap_or_else(|_| {
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "no TLS handshake in time",
-                ))
-            })
+        shake(self.current.load().config.clone(), stream).await
+    }
+
+    async fn accept_http1(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        shake(self.current.load().http1.clone(), stream).await
     }
 
     /// Follows the files. Ones that do not work leave those in use that did.
@@ -119,6 +120,15 @@ impl Tls {
     }
 }
 
+async fn shake(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let accepted = TlsAcceptor::from(config).accept(stream);
+    let in_time = tokio::time::timeout(HANDSHAKE, accepted).await;
+    in_time.unwrap_or_else(|_| {
+        let what = "no TLS handshake in time";
+        Err(io::Error::new(io::ErrorKind::TimedOut, what))
+    })
+}
+
 fn text(path: &Path) -> Result<Vec<u8>, BadFile> {
     fs::read(path).map_err(|e| BadFile {
         path: path.to_owned(),
@@ -146,9 +156,12 @@ fn read(files: &TlsFiles) -> Result<Loaded, BadFile> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|e| bad(&files.key, format!("it does not fit the certificate: {e}")))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    let http1 = Arc::new(config.clone());
+    config.alpn_protocols.insert(0, HTTP2.to_vec());
     Ok(Loaded {
         config: Arc::new(config),
+        http1,
         texts,
     })
 }
@@ -177,7 +190,7 @@ impl TlsListener {
                 };
                 let (tls, sender) = (tls.clone(), sender.clone());
                 tokio::spawn(async move {
-                    match tls.accept(stream).await {
+                    match tls.accept_http1(stream).await {
                         // The listener is gone, and so is whoever would serve it.
                         Ok(stream) => drop(sender.send((stream, from)).await),
                         Err(error) => tracing::debug!(%error, "no TLS handshake"),

@@ -27,6 +27,7 @@ use crate::{
     catalog::{Catalog, discover},
     node::Node,
     resolve::resolve,
+    secrets::Secrets,
     upstream::{
         Upstream,
         stdio::{Adapter, Stdio, StdioConfig},
@@ -49,6 +50,7 @@ pub fn compile(node: &Arc<Node>, version: Version, set: &Valid, before: &RouteTa
     let mut compiler = Compiler {
         node,
         before,
+        secrets: node.secrets.load_full(),
         degraded: Vec::new(),
     };
     let mut fresh = Vec::new();
@@ -91,13 +93,14 @@ pub fn compile(node: &Arc<Node>, version: Version, set: &Valid, before: &RouteTa
 struct Compiler<'a> {
     node: &'a Arc<Node>,
     before: &'a RouteTable,
+    secrets: Arc<Secrets>,
     degraded: Vec<Problem>,
 }
 
 impl Compiler<'_> {
     /// The backend, and whether it is new.
     fn backend(&mut self, key: &Key, backend: &v1::Backend) -> (Arc<Backend>, bool) {
-        let resolved = resolve_transport(backend, &self.node.settings);
+        let resolved = resolve_transport(backend, &self.node.settings, &self.secrets);
         match &resolved {
             Resolved::Broken { path, reason } => self.degraded(key, path, reason),
             // It may be installed yet: the backend is served, and tries.

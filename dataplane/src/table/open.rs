@@ -12,8 +12,9 @@ use prost::Message;
 
 use crate::{
     node::Node,
-    resolve::resolve,
-    settings::{Allow, Settings},
+    resolve::Resolver,
+    secrets::Secrets,
+    settings::Settings,
     upstream::{
         http::{Http, HttpConfig, headers},
         pool::Origin,
@@ -37,15 +38,22 @@ pub(super) enum Resolved {
 }
 
 /// Resolves every text of a backend's transport.
-pub(super) fn resolve_transport(backend: &v1::Backend, settings: &Settings) -> Resolved {
+pub(super) fn resolve_transport(
+    backend: &v1::Backend,
+    settings: &Settings,
+    secrets: &Secrets,
+) -> Resolved {
     let allow = settings.allow;
+    let mut resolver = Resolver::new(allow, secrets, &backend.project);
     let resolved = match &backend.transport {
-        Some(Transport::Http(http)) => resolve_http(http, allow),
+        Some(Transport::Http(http)) => resolve_http(http, &mut resolver),
         Some(Transport::Stdio(_)) if !allow.stdio => Err((
             "stdio".to_owned(),
             "stdio backends are not allowed on this node: start it with --allow stdio".to_owned(),
         )),
-        Some(Transport::Stdio(stdio)) => resolve_stdio(&backend.name, stdio, settings),
+        Some(Transport::Stdio(stdio)) => {
+            resolve_stdio(&backend.name, stdio, settings, &mut resolver)
+        }
         None => Err((String::new(), "the backend has no transport".to_owned())),
     };
     resolved.unwrap_or_else(|(path, reason)| Resolved::Broken { path, reason })
@@ -53,9 +61,11 @@ pub(super) fn resolve_transport(backend: &v1::Backend, settings: &Settings) -> R
 
 type At = (String, String);
 
-fn resolve_http(http: &v1::HttpBackend, allow: Allow) -> Result<Resolved, At> {
-    let at =
-        |path: &str, text: &str| resolve(text, allow).map_err(|reason| (path.to_owned(), reason));
+fn resolve_http(http: &v1::HttpBackend, resolver: &mut Resolver<'_>) -> Result<Resolved, At> {
+    let mut at = |path: &str, text: &str| {
+        let resolved = resolver.resolve(text);
+        resolved.map_err(|reason| (path.to_owned(), reason))
+    };
     let url = at("http.url", &http.url)?;
     let bearer = match http.bearer_token.as_str() {
         "" => None,
@@ -77,9 +87,11 @@ fn resolve_stdio(
     name: &str,
     stdio: &v1::StdioBackend,
     settings: &Settings,
+    resolver: &mut Resolver<'_>,
 ) -> Result<Resolved, At> {
-    let at = |path: &str, text: &str| {
-        resolve(text, settings.allow).map_err(|reason| (path.to_owned(), reason))
+    let mut at = |path: &str, text: &str| {
+        let resolved = resolver.resolve(text);
+        resolved.map_err(|reason| (path.to_owned(), reason))
     };
     let args = stdio.args.iter().enumerate();
     let args = args
@@ -93,14 +105,16 @@ fn resolve_stdio(
         "" => None,
         cwd => Some(PathBuf::from(at("stdio.cwd", cwd)?)),
     };
+    let command = at("stdio.command", &stdio.command)?;
     Ok(Resolved::Stdio(StdioConfig {
         name: name.to_owned(),
-        command: at("stdio.command", &stdio.command)?,
+        command,
         args,
         env,
         cwd,
         guard: settings.guard.clone(),
         extra_path: settings.extra_path.clone(),
+        hidden: std::mem::take(&mut resolver.resolved),
     }))
 }
 

@@ -3,6 +3,9 @@
 //! A call goes out in the client's own era where the backend speaks it, in the
 //! other one where it does not. What a backend speaks is found out once, at the
 //! first call that needs to know, and forgotten when it proves wrong.
+//!
+//! What most calls do not need (a connection, a probe, a session, an event stream) is
+//! boxed: a call's own future is made and moved for every call, so it is kept small.
 
 mod collect;
 mod era;
@@ -74,7 +77,8 @@ pub struct Http(Arc<Inner>);
 pub struct Inner {
     name: String,
     serial: u64,
-    authority: header::HeaderValue,
+    authority: String,
+    /// Of every request.
     headers: HeaderMap,
     /// Path and query; a permanent redirect moves it.
     path: RwLock<Uri>,
@@ -97,6 +101,25 @@ struct Sent {
     conn: Conn,
 }
 
+/// A call that was sent.
+struct Posted {
+    sent: Sent,
+    way: Way,
+}
+
+/// How a call went out.
+enum Way {
+    /// In the modern era.
+    Stateless,
+    /// In the legacy era.
+    Session {
+        slot: Arc<Slot>,
+        live: Arc<Live>,
+        /// The id it was sent with, where that is not the client's.
+        id: Option<Bytes>,
+    },
+}
+
 impl Http {
     /// A backend; nothing is connected yet.
     ///
@@ -106,12 +129,12 @@ impl Http {
         let authority = config.url.authority().map_or("", |a| a.as_str());
         let path = config.url.path_and_query().map_or("/", |p| p.as_str());
         Ok(Self(Arc::new(Inner {
-            authority: authority.parse()?,
+            headers: headers::with_host(config.headers, authority.parse()?),
+            authority: authority.to_owned(),
             path: RwLock::new(path.parse()?),
             pool: Pool::new(config.origin, config.workers),
             name: config.name,
             serial: config.serial,
-            headers: config.headers,
             eras: Eras::default(),
             shared: Arc::default(),
             slots: Mutex::default(),
@@ -130,17 +153,79 @@ impl Http {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
-        loop {
-            match self.spoken(call.worker, call.version).await? {
-                Era::Modern => return self.call_modern(call).await,
-                Era::Legacy => match self.call_legacy(&call).await {
-                    // It has just turned out not to speak that era: ask again.
-                    Err(session::Failed::NotSpoken) => {}
-                    Err(session::Failed::Call(error)) => return Err(error),
-                    Ok(reply) => return Ok(reply),
-                },
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, and a call is large"
+    )]
+    pub fn call(&self, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send {
+        async move {
+            let mut again = true;
+            loop {
+                let era = match self.known(call.version)? {
+                    Some(era) => era,
+                    None => Box::pin(self.probe(call.worker)).await?,
+                };
+                let posted = match era {
+                    Era::Modern => self.post_modern(&call).await?,
+                    Era::Legacy => match self.post_legacy(&call).await {
+                        // It has just turned out not to speak that era: ask again.
+                        Err(session::Failed::NotSpoken) => continue,
+                        Err(session::Failed::Call(error)) => return Err(error),
+                        Ok(posted) => posted,
+                    },
+                };
+                let Posted { sent, way } = posted;
+                let status = sent.response.status();
+                let refused = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
+                let is_stream = exchange::is_stream(sent.response.headers());
+                let reply = if is_stream && !(refused && era == Era::Legacy) {
+                    let exchange = Exchange::new(self, call, way);
+                    Box::pin(exchange.events(sent)).await
+                } else {
+                    let body = if is_stream {
+                        Box::pin(self.collect_any(sent)).await?
+                    } else {
+                        self.collect(sent).await?
+                    };
+                    if again && refused && self.is_lost(&way, status, &body) {
+                        again = false;
+                        continue;
+                    }
+                    let exchange = Exchange::new(self, call, way);
+                    exchange.whole(status, body).map(Reply::Whole)
+                };
+                if era == Era::Modern {
+                    self.learn(refused, &reply);
+                }
+                return reply;
             }
+        }
+    }
+
+    /// Whether a refusal says that the session is gone, and another one will do.
+    fn is_lost(&self, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
+        let Way::Session { slot, live, .. } = way else {
+            return false;
+        };
+        if !session::is_lost(status, refusal) {
+            return false;
+        }
+        // Without a session nothing was lost, but the server may speak another era by
+        // now: the next call's `initialize` will tell.
+        slot.forget(live);
+        live.id.is_some()
+    }
+
+    /// What an answer tells of the era that the backend speaks.
+    fn learn(&self, refused: bool, reply: &Result<Reply, CallError>) {
+        match reply {
+            Ok(Reply::Whole(answer)) if era::is_modern_error(answer.error) => {
+                self.0.eras.trust();
+            }
+            // Perhaps it was replaced by one of the other era.
+            _ if refused => self.0.eras.doubt(),
+            Ok(_) => self.0.eras.trust(),
+            Err(_) => {}
         }
     }
 
@@ -150,7 +235,11 @@ impl Http {
     /// See [`CallError`].
     pub async fn greet(&self, worker: WorkerId) -> Result<Greeting, CallError> {
         loop {
-            match self.spoken(worker, ProtocolVersion::V2026_07_28).await? {
+            let era = match self.known(ProtocolVersion::V2026_07_28)? {
+                Some(era) => era,
+                None => self.probe(worker).await?,
+            };
+            match era {
                 Era::Modern => return self.discover(worker).await,
                 Era::Legacy => {
                     let slot = &self.0.shared;
@@ -183,6 +272,12 @@ impl Http {
         let _ = tokio::time::timeout(ENDING, ending).await;
     }
 
+    /// Closes kept connections that are of no use any more. Called by each worker from
+    /// time to time.
+    pub fn sweep(&self, worker: WorkerId) {
+        self.0.pool.sweep(worker);
+    }
+
     /// Remembers a slot whose session is open.
     fn remember(&self, slot: &Arc<Slot>) {
         let mut slots = self.0.slots.lock();
@@ -193,114 +288,79 @@ impl Http {
         slots.push(Arc::downgrade(slot));
     }
 
-    async fn call_modern(&self, call: Call) -> Result<Reply, CallError> {
-        let body = outgoing(&call, Era::Modern, None)?;
-        let headers = headers::modern(&self.0.headers, &call);
-        let sent = self.post(call.worker, &headers, body).await?;
-        let refused = matches!(
-            sent.response.status(),
-            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND
-        );
-        let exchange = Exchange {
-            http: self.clone(),
-            call,
-            from: Era::Modern,
-            upstream_id: None,
-            live: None,
-        };
-        let reply = exchange.read(sent).await;
-        match &reply {
-            Ok(Reply::Whole(answer)) if era::is_modern_error(answer.error) => {
-                self.0.eras.trust();
-            }
-            // Perhaps it was replaced by one of the other era.
-            _ if refused => self.0.eras.doubt(),
-            Ok(_) => self.0.eras.trust(),
-            Err(_) => {}
-        }
-        reply
+    async fn post_modern(&self, call: &Call) -> Result<Posted, CallError> {
+        let body = outgoing(call, Era::Modern, None)?;
+        let headers = || headers::modern(&self.0.headers, call);
+        let sent = self.post(call.worker, headers, body).await?;
+        Ok(Posted {
+            sent,
+            way: Way::Stateless,
+        })
     }
 
-    async fn call_legacy(&self, call: &Call) -> Result<Reply, session::Failed> {
-        let own = call.session.as_ref().map(|s| s.upstream(self.0.serial));
-        let (slot, upstream_id) = match &own {
-            Some(slot) => (slot, None),
+    /// Sends a call in the session of its client, which is opened where there is none.
+    async fn post_legacy(&self, call: &Call) -> Result<Posted, session::Failed> {
+        let (slot, id) = match &call.session {
+            Some(session) => (session.upstream(self.0.serial), None),
             None => (
-                &self.0.shared,
+                Arc::clone(&self.0.shared),
                 Some(Bytes::from(self.next_id().to_string())),
             ),
         };
-        let body =
-            outgoing(call, Era::Legacy, upstream_id.as_deref()).map_err(session::Failed::Call)?;
-        let mut again = true;
-        loop {
-            let live = self
-                .open(call.worker, slot, call.session.as_deref())
-                .await?;
-            let headers = headers::legacy(&self.0.headers, &live);
-            let sent = self
-                .post(call.worker, &headers, body.clone())
-                .await
-                .map_err(session::Failed::Call)?;
-            let exchange = Exchange {
-                http: self.clone(),
-                call: call.clone(),
-                from: Era::Legacy,
-                upstream_id: upstream_id.clone(),
-                live: Some(live.clone()),
-            };
-            let status = sent.response.status();
-            if !matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
-                return exchange.read(sent).await.map_err(session::Failed::Call);
-            }
-            let refusal = self
-                .collect_any(sent)
-                .await
-                .map_err(session::Failed::Call)?;
-            if again && session::is_lost(status, &refusal) {
-                // Without a session nothing was lost, but the server may speak
-                // another era by now: the next call's `initialize` will tell.
-                slot.forget(&live);
-                if live.id.is_some() {
-                    again = false;
-                    continue;
-                }
-            }
-            return exchange
-                .whole(status, refusal)
-                .map(Reply::Whole)
-                .map_err(session::Failed::Call);
-        }
+        let body = outgoing(call, Era::Legacy, id.as_deref())?;
+        let live = match slot.live() {
+            Some(live) => live,
+            None => Box::pin(self.open(call.worker, &slot, call.session.as_deref())).await?,
+        };
+        let headers = || headers::legacy(&self.0.headers, &live);
+        let sent = self.post(call.worker, headers, body).await?;
+        Ok(Posted {
+            sent,
+            way: Way::Session { slot, live, id },
+        })
     }
 
-    /// Posts a message; redirects within the origin are followed.
+    /// Posts a message with the headers that `headers` makes; redirects within the
+    /// origin are followed.
     async fn post(
         &self,
         worker: WorkerId,
-        headers: &HeaderMap,
+        headers: impl Fn() -> HeaderMap,
         body: Bytes,
     ) -> Result<Sent, CallError> {
-        let mut path = self.0.path.read().clone();
+        let path = self.0.path.read().clone();
+        let request = request(Verb::POST, path, headers(), body.clone());
+        let sent = self.send(worker, request).await?;
+        if is_redirect(&sent) {
+            return Box::pin(self.follow(worker, sent, headers, body)).await;
+        }
+        Ok(sent)
+    }
+
+    /// Follows redirects within the origin.
+    async fn follow(
+        &self,
+        worker: WorkerId,
+        mut sent: Sent,
+        headers: impl Fn() -> HeaderMap,
+        body: Bytes,
+    ) -> Result<Sent, CallError> {
         let mut moved = true;
-        for hop in 0..=REDIRECTS {
-            let sent = self
-                .send(worker, Verb::POST, path.clone(), headers, body.clone())
-                .await?;
-            match sent.response.status() {
-                StatusCode::PERMANENT_REDIRECT => {}
-                StatusCode::TEMPORARY_REDIRECT => moved = false,
-                _ => {
-                    if hop > 0 && moved {
-                        *self.0.path.write() = path;
-                    }
-                    return Ok(sent);
-                }
-            }
+        for _ in 0..REDIRECTS {
+            moved &= sent.response.status() == StatusCode::PERMANENT_REDIRECT;
             let location = sent.response.headers().get(header::LOCATION).cloned();
             let to = location.and_then(|l| self.same_origin(l.to_str().ok()?));
-            path = to.ok_or_else(|| {
+            let path = to.ok_or_else(|| {
                 self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
             })?;
+            let request = request(Verb::POST, path.clone(), headers(), body.clone());
+            sent = self.send(worker, request).await?;
+            if !is_redirect(&sent) {
+                if moved {
+                    *self.0.path.write() = path;
+                }
+                return Ok(sent);
+            }
         }
         Err(self.bad_answer("it redirects in circles"))
     }
@@ -308,33 +368,19 @@ impl Http {
     async fn send(
         &self,
         worker: WorkerId,
-        verb: Verb,
-        path: Uri,
-        headers: &HeaderMap,
-        body: Bytes,
+        request: Request<Full<Bytes>>,
     ) -> Result<Sent, CallError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = verb;
-        *request.uri_mut() = path;
-        *request.headers_mut() = headers.clone();
-        request
-            .headers_mut()
-            .insert(header::HOST, self.0.authority.clone());
-        let (response, conn) = self
-            .0
-            .pool
-            .send(worker, request)
-            .await
-            .map_err(|e| match e {
-                SendError::Connect { .. } => {
-                    let reason = "it cannot be reached";
-                    CallError::unavailable(&self.0.name, reason, e.to_string())
-                }
-                SendError::Broken(_) => CallError::Gone {
-                    backend: self.0.name.clone(),
-                    reason: e.to_string(),
-                },
-            })?;
+        let sent = self.0.pool.send(worker, request).await;
+        let (response, conn) = sent.map_err(|e| match e {
+            SendError::Connect { .. } => {
+                let reason = "it cannot be reached";
+                CallError::unavailable(&self.0.name, reason, e.to_string())
+            }
+            SendError::Broken(_) => CallError::Gone {
+                backend: self.0.name.clone(),
+                reason: e.to_string(),
+            },
+        })?;
         Ok(Sent { response, conn })
     }
 
@@ -346,8 +392,7 @@ impl Http {
             None => location.starts_with('/') && !location.starts_with("//"),
             Some(authority) => {
                 let tls = uri.scheme_str() == Some("https");
-                authority.as_str().as_bytes() == self.0.authority.as_bytes()
-                    && tls == self.0.pool.is_tls()
+                authority.as_str() == self.0.authority && tls == self.0.pool.is_tls()
             }
         };
         same.then(|| uri.path_and_query()?.as_str().parse().ok())
@@ -365,23 +410,39 @@ impl Http {
         }
     }
 
-    /// Which era a call of a client of this version goes out in.
-    async fn spoken(&self, worker: WorkerId, client: ProtocolVersion) -> Result<Era, CallError> {
+    /// Which era a call of a client of this version goes out in; `None`: a probe must tell.
+    fn known(&self, client: ProtocolVersion) -> Result<Option<Era>, CallError> {
         let eras = &self.0.eras;
         match (client.era(), eras.modern(), eras.legacy()) {
             (Era::Modern, Spoken::Yes, _) | (Era::Legacy, Spoken::Yes, Spoken::No) => {
-                Ok(Era::Modern)
+                Ok(Some(Era::Modern))
             }
             // Opening a session shows whether it is spoken.
             (Era::Legacy, _, Spoken::Yes | Spoken::Unknown)
-            | (Era::Modern, Spoken::No, Spoken::Yes | Spoken::Unknown) => Ok(Era::Legacy),
-            (_, Spoken::Unknown, _) => self.probe(worker).await,
+            | (Era::Modern, Spoken::No, Spoken::Yes | Spoken::Unknown) => Ok(Some(Era::Legacy)),
+            (_, Spoken::Unknown, _) => Ok(None),
             (_, Spoken::No, Spoken::No) => {
                 eras.forget();
                 Err(self.bad_answer("it accepts neither `initialize` nor a 2026-07-28 request: is this the MCP endpoint?"))
             }
         }
     }
+}
+
+fn request(verb: Verb, path: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = verb;
+    *request.uri_mut() = path;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Only those that keep method and body can be followed.
+fn is_redirect(sent: &Sent) -> bool {
+    matches!(
+        sent.response.status(),
+        StatusCode::PERMANENT_REDIRECT | StatusCode::TEMPORARY_REDIRECT
+    )
 }
 
 /// Ends an upstream session in the background; the client does not wait for it.

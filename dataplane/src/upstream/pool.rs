@@ -1,32 +1,54 @@
-//! Connections to one HTTP backend: HTTP/1.1, one shard per worker, so that a
-//! connection never leaves the runtime that drives it.
+//! Connections to one HTTP backend, one shard per worker, so that a connection never
+//! leaves the runtime that it was opened on. A backend that offers HTTP/2 over TLS
+//! (ALPN) gets one connection per worker for all its calls.
+//!
+//! A connection of HTTP/1.1 has no task of its own: whoever uses it drives it, so that an answer
+//! wakes the call that waits for it and nothing else. While it is idle nobody does;
+//! whether the server has closed it shows when it is taken or [swept](Pool::sweep).
 
 use std::{
+    future::poll_fn,
     io,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
+use http::{
+    Uri,
+    header::HOST,
+    uri::{Authority, Scheme},
+};
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::call::WorkerId;
+use crate::{call::WorkerId, listen::tls::HTTP2};
 
 /// Longest time to a connection, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers close connections that idle; below the shortest usual limit (60 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Silence after which a backend is asked whether it is still there (HTTP/2).
+const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Idle connections that a shard keeps.
 const IDLE_MOST: usize = 256;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
+type Sender2 = http2::SendRequest<Full<Bytes>>;
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+type Shards = Arc<[CachePadded<Mutex<Shard>>]>;
 
 /// Where a backend is.
 #[derive(Clone)]
@@ -58,19 +80,44 @@ pub enum SendError {
 /// The connections.
 pub struct Pool {
     origin: Origin,
-    shards: Arc<[CachePadded<Mutex<Vec<Idle>>>]>,
+    shards: Shards,
+}
+
+/// What a worker keeps.
+#[derive(Default)]
+struct Shard {
+    /// HTTP/1.1, the one used last at the end.
+    idle: Vec<Idle>,
+    /// HTTP/2.
+    shared: Option<Sender2>,
 }
 
 struct Idle {
-    sender: Sender,
+    wire: Wire,
     since: Instant,
 }
 
-/// A connection in use. [`Conn::release`] gives it back; dropped, it is closed.
-pub struct Conn {
+/// A connection and what drives it.
+struct Wire {
     sender: Sender,
-    shards: Arc<[CachePadded<Mutex<Vec<Idle>>>]>,
+    /// `None`: it has ended.
+    driver: Option<Driver>,
+}
+
+/// A connection in use. [`Conn::release`] gives it back; dropped, it is closed.
+pub struct Conn(Option<Own>);
+
+/// One that nobody else uses at the time; HTTP/2 has none.
+struct Own {
+    wire: Wire,
+    shards: Shards,
     shard: usize,
+}
+
+/// A new connection.
+enum Opened {
+    Http1(Wire),
+    Http2(Sender2),
 }
 
 impl Pool {
@@ -92,7 +139,10 @@ impl Pool {
     /// Connections that wait for a request.
     #[cfg(test)]
     pub(super) fn idle_now(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().idle.len())
+            .sum()
     }
 
     /// Sends a request and gives the response head with its connection, which
@@ -109,42 +159,79 @@ impl Pool {
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Conn), SendError> {
         let shard = worker.0.min(self.shards.len() - 1);
-        while let Some(mut sender) = self.idle(shard) {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, self.conn(sender, shard))),
+        if let Some(sender) = self.shared(shard) {
+            match Box::pin(over_http2(sender, request)).await {
+                Ok(response) => return Ok((response, Conn(None))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
                 },
             }
         }
-        let mut sender = self.connect().await?;
-        let response = sender.send_request(request).await?;
-        Ok((response, self.conn(sender, shard)))
-    }
-
-    fn conn(&self, sender: Sender, shard: usize) -> Conn {
-        Conn {
-            sender,
-            shards: self.shards.clone(),
-            shard,
+        while let Some(mut wire) = self.idle(shard) {
+            let answer = wire.sender.try_send_request(request);
+            match wire.drive(answer).await {
+                Ok(response) => return Ok((response, self.conn(wire, shard))),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+        match Box::pin(self.connect()).await? {
+            Opened::Http1(mut wire) => {
+                let answer = wire.sender.send_request(request);
+                let response = wire.drive(answer).await?;
+                Ok((response, self.conn(wire, shard)))
+            }
+            Opened::Http2(sender) => {
+                self.shards[shard].lock().shared = Some(sender.clone());
+                let answer = Box::pin(over_http2(sender, request)).await;
+                let response = answer.map_err(TrySendError::into_error)?;
+                Ok((response, Conn(None)))
+            }
         }
     }
 
+    /// The connection that all calls of a worker share, if there is one that lives.
+    fn shared(&self, shard: usize) -> Option<Sender2> {
+        let mut shard = self.shards[shard].lock();
+        shard.shared.take_if(|sender| sender.is_closed());
+        shard.shared.clone()
+    }
+
+    fn conn(&self, wire: Wire, shard: usize) -> Conn {
+        Conn(Some(Own {
+            wire,
+            shards: self.shards.clone(),
+            shard,
+        }))
+    }
+
     /// The connection used last: the others age and are closed.
-    fn idle(&self, shard: usize) -> Option<Sender> {
-        let mut idle = self.shards[shard].lock();
-        while let Some(Idle { sender, since }) = idle.pop() {
+    fn idle(&self, shard: usize) -> Option<Wire> {
+        let idle = &mut self.shards[shard].lock().idle;
+        while let Some(Idle { mut wire, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 idle.clear();
-            } else if sender.is_ready() {
-                return Some(sender);
+            } else if wire.is_ready() {
+                return Some(wire);
             }
         }
         None
     }
 
-    async fn connect(&self) -> Result<Sender, SendError> {
+    /// Closes the idle connections of a worker that are too old or closed by the server.
+    /// Called by that worker from time to time.
+    pub fn sweep(&self, worker: WorkerId) {
+        let shard = worker.0.min(self.shards.len() - 1);
+        let fits = |idle: &mut Idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.wire.is_ready();
+        let mut shard = self.shards[shard].lock();
+        shard.idle.retain_mut(fits);
+        shard.shared.take_if(|sender| sender.is_closed());
+    }
+
+    async fn connect(&self) -> Result<Opened, SendError> {
         let failed = |reason| SendError::Connect {
             address: format!("{}:{}", self.origin.host, self.origin.port),
             reason,
@@ -158,48 +245,132 @@ impl Pool {
             .map_err(failed)
     }
 
-    async fn open(&self) -> io::Result<Sender> {
+    async fn open(&self) -> io::Result<Opened> {
         let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
         tcp.set_nodelay(true)?;
         match &self.origin.tls {
-            None => drive(TokioIo::new(tcp)).await,
+            None => wire(TokioIo::new(tcp)).await,
             Some((connector, name)) => {
                 let tls = connector.connect(name.clone(), tcp).await?;
-                drive(TokioIo::new(tls)).await
+                if tls.get_ref().1.alpn_protocol() == Some(HTTP2) {
+                    return shared(TokioIo::new(tls)).await;
+                }
+                wire(TokioIo::new(tls)).await
             }
         }
     }
 }
 
-/// The connection is driven by a task of this very runtime.
-async fn drive<I>(io: I) -> io::Result<Sender>
+/// A connection for many calls is driven by a task of its own.
+async fn shared<I>(io: I) -> io::Result<Opened>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .handshake(io);
+    let (sender, connection) = handshake.await.map_err(io::Error::other)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Opened::Http2(sender))
+}
+
+/// Sends a request; its URI becomes absolute (RFC 9113, section 8.3.1).
+async fn over_http2(
+    mut sender: Sender2,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+    if let Some(host) = request.headers().get(HOST) {
+        let mut uri = request.uri().clone().into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority = Authority::try_from(host.as_bytes()).ok();
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *request.uri_mut() = uri;
+        }
+    }
+    sender.try_send_request(request).await
+}
+
+async fn wire<I>(io: I) -> io::Result<Opened>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
+    Ok(Opened::Http1(Wire {
+        sender,
+        driver: Some(Box::pin(connection)),
+    }))
+}
+
+impl Wire {
+    /// Does `work`, which needs the connection to go on.
+    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.advance(cx);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        let Some(driver) = &mut self.driver else {
+            return;
+        };
+        if let Poll::Ready(ended) = driver.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            // Who still waits for something of it is told by this.
+            self.driver = None;
+        }
+    }
+
+    /// Whether it takes a request now.
+    fn is_ready(&mut self) -> bool {
+        self.advance(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
 }
 
 impl Conn {
+    /// Does `work`, which reads what comes over this connection.
+    pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        match &mut self.0 {
+            Some(own) => own.wire.drive(work).await,
+            None => work.await,
+        }
+    }
+
     /// Gives the connection back for the next request.
     pub fn release(self) {
-        if self.sender.is_closed() {
+        let Some(Own {
+            wire,
+            shards,
+            shard,
+        }) = self.0
+        else {
+            return;
+        };
+        if wire.driver.is_none() || wire.sender.is_closed() {
             return;
         }
-        let mut idle = self.shards[self.shard].lock();
+        let idle = &mut shards[shard].lock().idle;
         // Those at the front are never used while there are newer ones.
         let aged = idle.partition_point(|idle| idle.since.elapsed() > IDLE_TIMEOUT);
         idle.drain(..aged);
         if idle.len() < IDLE_MOST {
             idle.push(Idle {
-                sender: self.sender,
+                wire,
                 since: Instant::now(),
             });
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 mod adapter;
 mod child;
 mod handshake;
+mod hidden;
 mod link;
 mod replies;
 mod supervise;
@@ -30,7 +31,7 @@ use supervise::Supervisor;
 use crate::{call::Era, settings::Guard};
 
 /// What to run, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StdioConfig {
     /// Name of the backend, for the log.
     pub name: String,
@@ -46,6 +47,19 @@ pub struct StdioConfig {
     pub guard: Guard,
     /// Directories added at the end of `PATH`, for the lookup and for the child.
     pub extra_path: Vec<PathBuf>,
+    /// What references in its texts stood for: not shown where the child writes it to
+    /// its standard error.
+    pub hidden: Vec<String>,
+}
+
+/// Without the values of variables.
+impl fmt::Debug for StdioConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StdioConfig")
+            .field("name", &self.name)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl StdioConfig {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::{collection, prelude::*, sample::Index};
 
-use super::*;
+use super::{known::Collect, *};
 use crate::{
     hash::root_hash,
-    v1::{Backend, HttpBackend, Resource, backend::Transport, resource},
+    v1::{Backend, HttpBackend, KnownHashes, Resource, backend::Transport, resource},
     validate::validate,
 };
 
@@ -113,6 +113,17 @@ proptest! {
     }
 
     #[test]
+    fn a_delta_made_by_hashes_alone_gives_the_same_set((a, b) in sets()) {
+        let (a, b) = (valid(&a), valid(&b));
+        let known = told(&a).unwrap();
+        prop_assert_eq!(known.root_hash(), a.root_hash());
+        let by_hashes = from_known(&known, &b);
+        prop_assert_eq!(&by_hashes, &delta(&a, &b));
+        let made = receive(&a, sent(&by_hashes)).unwrap();
+        prop_assert!(made.iter().eq(b.iter()));
+    }
+
+    #[test]
     fn what_arrives_otherwise_than_it_was_sent_is_not_used(
         (a, b) in sets(), mishap in mishap(), whole in any::<bool>()
     ) {
@@ -203,4 +214,79 @@ fn what_a_data_plane_does_not_know_is_a_problem_and_no_accident() {
     let incoming = Incoming::new(begin, None).unwrap();
     let refused = incoming.finish(&Commit::default()).unwrap_err();
     assert!(matches!(refused, Refusal::Problems(_)), "{refused:?}");
+}
+
+/// What a control plane makes of what a node tells.
+fn told(served: &Valid) -> Result<Known, known::Unusable> {
+    collected(served.root_hash(), known::parts(served.clone()))
+}
+
+fn collected(
+    root: Hash,
+    parts: impl IntoIterator<Item = KnownHashes>,
+) -> Result<Known, known::Unusable> {
+    let mut collect = Collect::new(root);
+    let mut over = false;
+    for part in parts {
+        over |= collect.add(part)?;
+    }
+    assert!(over, "one of them is the last");
+    collect.finish()
+}
+
+#[test]
+fn hashes_come_in_parts_that_are_checked_as_a_whole() {
+    let names = |range: std::ops::Range<usize>| {
+        let resources = range.map(|n| {
+            let http = HttpBackend {
+                url: "http://127.0.0.1:1/mcp".to_owned(),
+                ..HttpBackend::default()
+            };
+            let backend = Backend {
+                name: format!("b{n}"),
+                transport: Some(Transport::Http(http)),
+                ..Backend::default()
+            };
+            Resource {
+                kind: Some(resource::Kind::Backend(backend)),
+            }
+        });
+        validate(resources).unwrap()
+    };
+    let set = names(0..2 * known::ENTRIES + 1);
+    let parts: Vec<_> = known::parts(set.clone()).collect();
+    let shape: Vec<_> = parts.iter().map(|p| (p.hashes.len(), p.last)).collect();
+    assert_eq!(
+        shape,
+        [(known::ENTRIES, false), (known::ENTRIES, false), (1, true)]
+    );
+    assert!(told(&set).is_ok() && told(&Valid::empty()).is_ok());
+
+    let refused = |change: fn(&mut Vec<KnownHashes>)| {
+        let mut parts = parts.clone();
+        change(&mut parts);
+        collected(set.root_hash(), parts).unwrap_err()
+    };
+    use known::Unusable::{Entry, Order, Root, TooMany, Twice};
+    assert!(matches!(refused(|p| p.swap(0, 1)), Order { .. }));
+    assert!(matches!(refused(|p| drop(p.remove(1))), Order { .. }));
+    assert!(matches!(refused(|p| p[2].hashes.clear()), Root { .. }));
+    assert!(matches!(
+        refused(|p| p[1].hashes[0].hash[0] ^= 1),
+        Root { .. }
+    ));
+    assert_eq!(refused(|p| p[1].hashes[0].hash.clear()), Entry);
+    assert_eq!(refused(|p| p[1].hashes[0].key = None), Entry);
+    let again: fn(&mut Vec<KnownHashes>) = |p| p[2].hashes[0] = p[0].hashes[0].clone();
+    assert!(matches!(refused(again), Twice(_)));
+    let large: fn(&mut Vec<KnownHashes>) = |p| {
+        let more = p[2].hashes[0].clone();
+        p[0].hashes.push(more);
+    };
+    assert_eq!(refused(large), TooMany);
+    let endless = (0..=known::PARTS).map(|number| KnownHashes {
+        number,
+        ..KnownHashes::default()
+    });
+    assert_eq!(collected(set.root_hash(), endless).unwrap_err(), TooMany);
 }

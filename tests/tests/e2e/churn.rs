@@ -11,6 +11,7 @@ use fleet_tests::{
     load::Load,
     process::{Held, held},
     replicas::Replicas,
+    store::Store,
 };
 
 const APPLIES: u64 = 1000;
@@ -53,8 +54,12 @@ fn grown(what: &str, early: Held, late: Held) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_applies_under_load_fail_no_call_and_leave_nothing_behind() -> Result<()> {
+    churn(Store::Sqlite).await
+}
+
+pub(super) async fn churn(store: Store<'_>) -> Result<()> {
     let backend = Backend::start(Server::echo("alpha").legacy()).await?;
-    let replicas = Replicas::start(&["one"]).await?;
+    let replicas = Replicas::start_on(store, &["one"]).await?;
     let mut admin = replicas.admin().await?;
     admin.node_in(NodeState::Synced).await?;
     let first = http_backend("alpha", &backend.url());

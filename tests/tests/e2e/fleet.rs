@@ -15,6 +15,7 @@ use fleet_tests::{
     load::Load,
     process::below,
     replicas::Replicas,
+    store::Store,
     wait::until,
 };
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ pub(super) async fn clients(url: &str, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-fn printed(output: &Output) -> (Option<i32>, String, String) {
+pub(super) fn printed(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
         output.status.code(),
@@ -72,7 +73,7 @@ fn printed(output: &Output) -> (Option<i32>, String, String) {
 }
 
 /// What `mcpctl nodes -o json` says, by node id.
-async fn node(replicas: &Replicas, id: &str) -> Result<Value> {
+pub(super) async fn node(replicas: &Replicas, id: &str) -> Result<Value> {
     let (code, out, errors) = printed(&replicas.mcpctl("", &["nodes", "-o", "json"]).await?);
     ensure!(code == Some(0), "{errors}");
     let nodes: Value = serde_json::from_str(&out)?;
@@ -85,8 +86,12 @@ async fn node(replicas: &Replicas, id: &str) -> Result<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apply_waits_for_both_data_planes_and_clients_need_no_affinity() -> Result<()> {
+    no_affinity(Store::Sqlite).await
+}
+
+pub(super) async fn no_affinity(store: Store<'_>) -> Result<()> {
     let backends = backends().await?;
-    let replicas = Replicas::start(&["one", "two"]).await?;
+    let replicas = Replicas::start_on(store, &["one", "two"]).await?;
     let balancer = Balancer::nginx(&replicas.planes).await?;
     let document = |(name, backend): (&str, &Backend)| {
         format!(
@@ -172,7 +177,7 @@ async fn apply_waits_for_both_data_planes_and_clients_need_no_affinity() -> Resu
 }
 
 /// uint64 is a string in proto3 JSON.
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
@@ -187,8 +192,12 @@ pub(super) async fn calls(replicas: &Replicas) -> Result<Vec<u64>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_and_return_of_the_control_plane_fail_no_call_and_data_planes_start_without_it()
 -> Result<()> {
+    death_and_return(Store::Sqlite).await
+}
+
+pub(super) async fn death_and_return(store: Store<'_>) -> Result<()> {
     let backends = backends().await?;
-    let mut replicas = Replicas::start(&["one"]).await?;
+    let mut replicas = Replicas::start_on(store, &["one"]).await?;
     replicas.add("two", &["--drain-seconds", "7"]).await?;
     let revision = applied(&replicas, &backends).await?;
     let balancer = Balancer::nginx(&replicas.planes).await?;
@@ -249,8 +258,12 @@ async fn the_death_and_return_of_the_control_plane_fail_no_call_and_data_planes_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_allows_no_programs_starts_none_and_says_so() -> Result<()> {
+    no_programs(Store::Sqlite).await
+}
+
+pub(super) async fn no_programs(store: Store<'_>) -> Result<()> {
     let backends = backends().await?;
-    let mut replicas = Replicas::start(&["closed"]).await?;
+    let mut replicas = Replicas::start_on(store, &["closed"]).await?;
     replicas.add("open", &["--allow", "stdio"]).await?;
     applied(&replicas, &backends).await?;
     let balancer = Balancer::nginx(&replicas.planes).await?;
@@ -300,9 +313,13 @@ async fn a_node_that_allows_no_programs_starts_none_and_says_so() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_revision_is_told_with_the_node_and_its_reason_and_the_next_one_heals()
 -> Result<()> {
+    refused(Store::Sqlite).await
+}
+
+pub(super) async fn refused(store: Store<'_>) -> Result<()> {
     const WHY: &str = "unknown field 77 of Backend: upgrade this data plane";
     let backends = backends().await?;
-    let replicas = Replicas::start(&["good"]).await?;
+    let replicas = Replicas::start_on(store, &["good"]).await?;
     let first = applied(&replicas, &backends).await?;
     let refused = first + 1;
     let verdict = move |revision| (revision == refused).then(|| WHY.to_owned());

@@ -2,14 +2,18 @@
 //! program: no call fails.
 
 use anyhow::{Result, ensure};
-use fleet_tests::{balancer::Balancer, load::Load, replicas::Replicas, wait::until};
+use fleet_tests::{balancer::Balancer, load::Load, replicas::Replicas, store::Store, wait::until};
 
 use super::fleet::{applied, backends, calls, clients};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_planes_replaced_one_by_one_behind_nginx_fail_no_call() -> Result<()> {
+    behind_nginx(Store::Sqlite).await
+}
+
+pub(super) async fn behind_nginx(store: Store<'_>) -> Result<()> {
     let backends = backends().await?;
-    let mut replicas = Replicas::start(&[]).await?;
+    let mut replicas = Replicas::start_on(store, &[]).await?;
     // Longer than nginx keeps idle connections to data planes (5 s).
     replicas.add("one", &["--drain-seconds", "7"]).await?;
     replicas.add("two", &["--drain-seconds", "7"]).await?;

@@ -7,6 +7,7 @@ use fleet_tests::{
     backend::{Backend, server::Server},
     client::Client,
     fleet::{LEGACY, Split},
+    store::Store,
     wait::until,
 };
 use serde_json::json;
@@ -27,8 +28,12 @@ async fn offers(url: &str, tool: &str) -> Result<Client> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_plane_serves_on_without_its_control_plane_and_finds_it_again() -> Result<()> {
+    found_again(Store::Sqlite).await
+}
+
+pub(super) async fn found_again(store: Store<'_>) -> Result<()> {
     let backend = Backend::start(Server::echo("good").legacy()).await?;
-    let mut split = Split::start().await?;
+    let mut split = Split::start_on(store, &[]).await?;
     let mut admin = split.admin().await?;
     let revision = admin
         .apply(vec![http_backend("one", &backend.at("/one"))])
@@ -65,7 +70,11 @@ async fn the_data_plane_serves_on_without_its_control_plane_and_finds_it_again()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_plane_that_is_gone_is_shown_as_offline() -> Result<()> {
-    let mut split = Split::start().await?;
+    offline(Store::Sqlite).await
+}
+
+pub(super) async fn offline(store: Store<'_>) -> Result<()> {
+    let mut split = Split::start_on(store, &[]).await?;
     let admin = split.admin().await?;
     admin.node_in(NodeState::Synced).await?;
     split.data.kill().await?;

@@ -71,8 +71,9 @@ impl From<ApiError> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+impl Failure {
+    /// The body.
+    pub(super) fn details(&self) -> serde_json::Value {
         let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("error"),
@@ -83,7 +84,13 @@ impl IntoResponse for Failure {
             let problems: Vec<_> = self.problems.iter().map(Problem::to_wire).collect();
             body["problems"] = json!(problems);
         }
-        let mut response = (self.status, body.to_string()).into_response();
+        body
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.details().to_string()).into_response();
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);

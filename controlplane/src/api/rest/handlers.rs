@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -10,33 +11,57 @@ use fleet_proto::{
     key::{DEFAULT_PROJECT, Kind},
     v1::{self, Action, Resource, ResourceKey, resource},
 };
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture};
 use serde::Serialize;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Failure, Input};
-use crate::api::{Api, ApiError, auth::Caller};
+use crate::api::{Api, ApiError, auth::Caller, reports::Lines};
 
 pub(super) mod identity;
 
-type Answer = BoxFuture<'static, Result<Reply, Failure>>;
+/// The type of an answer that goes on: a JSON text each line.
+pub(super) const LINES: &str = "application/x-ndjson";
+
+pub(super) type Answer = BoxFuture<'static, Result<Reply, Failure>>;
 
 /// What a handler answers.
 pub(super) struct Reply {
     status: StatusCode,
-    body: String,
+    body: Body,
+    kind: &'static str,
     /// The entity tag.
     revision: Option<u64>,
 }
 
 impl Reply {
-    fn of(message: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn of(message: &impl Serialize) -> Result<Self, Failure> {
         let body = serde_json::to_string(message)
             .map_err(|error| ApiError::Internal(format!("the answer is no JSON: {error}")))?;
         Ok(Self {
             status: StatusCode::OK,
-            body,
+            body: body.into(),
+            kind: "application/json",
             revision: None,
         })
+    }
+
+    /// Messages as they come, a line each. One that is not `Ok` is the last, as problem
+    /// details.
+    fn lines(lines: Lines) -> Self {
+        let line = |item: Result<v1::LogLines, ApiError>| {
+            let json = match item {
+                Ok(lines) => serde_json::to_string(&lines),
+                Err(error) => serde_json::to_string(&Failure::from(error).details()),
+            };
+            json.map(|json| format!("{json}\n"))
+        };
+        Self {
+            status: StatusCode::OK,
+            body: Body::from_stream(ReceiverStream::new(lines).map(line)),
+            kind: LINES,
+            revision: None,
+        }
     }
 
     /// With the revision that the answer is of, or that it has made.
@@ -45,7 +70,7 @@ impl Reply {
         self
     }
 
-    fn status(mut self, status: StatusCode) -> Self {
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
@@ -56,8 +81,8 @@ impl Reply {
         let mut response = if known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
-            let json = (header::CONTENT_TYPE, "application/json");
-            (self.status, [json], self.body).into_response()
+            let kind = (header::CONTENT_TYPE, self.kind);
+            (self.status, [kind], self.body).into_response()
         };
         if let Some(tag) = self
             .revision
@@ -180,6 +205,24 @@ pub(super) fn rollback(api: Arc<Api>, caller: Caller, input: Input) -> Answer {
 
 pub(super) fn nodes(api: Arc<Api>, caller: Caller, _: Input) -> Answer {
     Box::pin(async move { Reply::of(&api.nodes(&caller)) })
+}
+
+pub(super) fn node_status(api: Arc<Api>, caller: Caller, input: Input) -> Answer {
+    Box::pin(async move {
+        let node_id = input.segment("id").to_owned();
+        let request = v1::GetNodeStatusRequest { node_id };
+        Reply::of(&api.node_status(&caller, &request)?)
+    })
+}
+
+pub(super) fn node_log(api: Arc<Api>, caller: Caller, input: Input) -> Answer {
+    Box::pin(async move {
+        let request = v1::FollowNodeLogRequest {
+            node_id: input.segment("id").to_owned(),
+            level: input.text("level"),
+        };
+        Ok(Reply::lines(api.follow_log(caller, &request)?))
+    })
 }
 
 pub(super) fn audit(api: Arc<Api>, caller: Caller, input: Input) -> Answer {

@@ -93,7 +93,8 @@ impl Input {
         let message = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let place = if path == "." { "body" } else { &path };
-            Failure::bad(format!("{place}: {}", error.inner()))
+            let what = error.inner().to_string();
+            Failure::bad(format!("{place}: {}", without_value(&what)))
         })?;
         json.end()
             .map_err(|error| Failure::bad(format!("body: {error}")))?;
@@ -118,6 +119,17 @@ impl Input {
             ))),
             (header, body) => Ok(header.or(body)),
         }
+    }
+}
+
+/// What the decoder says of a field, without what is in it: that may be secret.
+fn without_value(what: &str) -> String {
+    let tells = ["invalid type", "invalid value"];
+    match what.rfind(", expected ") {
+        Some(at) if tells.iter().any(|tell| what.starts_with(tell)) => {
+            format!("it is not {}", &what[at + ", expected ".len()..])
+        }
+        _ => what.to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     Method,
+    handlers::LINES,
     routes::{self, Route, Value},
 };
 
@@ -133,9 +134,14 @@ fn path_parameters(path: &str) -> Vec<Json> {
 fn responses(route: &Route, schemas: &mut Schemas) -> Json {
     let mut responses = serde_json::Map::new();
     for status in route.statuses {
+        let kind = if route.lines {
+            LINES
+        } else {
+            "application/json"
+        };
         let mut response = json!({
             "description": if *status == 201 { "Created" } else { "OK" },
-            "content": {"application/json": {"schema": schemas.reference(route.answer)}},
+            "content": {kind: {"schema": schemas.reference(route.answer)}},
         });
         if route.conditional {
             response["headers"] = json!({"ETag": {

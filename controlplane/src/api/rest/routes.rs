@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleet_proto::key::Kind;
 use futures_util::future::BoxFuture;
 
-use super::{BASE, Failure, Input, Method, handlers, handlers::Reply};
+use super::{BASE, Failure, Input, Method, handlers, handlers::Reply, security};
 use crate::api::{Api, auth::Caller};
 
 /// What carries out a request.
@@ -24,6 +24,8 @@ pub(super) struct Route {
     pub(super) body: Option<Body>,
     /// The message in the answer.
     pub(super) answer: &'static str,
+    /// The answer goes on, a message each line.
+    pub(super) lines: bool,
     /// The status of that answer, and another one where there is one.
     pub(super) statuses: &'static [u16],
     /// Takes `If-Match`.
@@ -165,6 +167,25 @@ pub(super) fn all() -> Vec<Route> {
         )
         .gives("NodesResponse"),
         get(
+            "/nodes/{id}/status",
+            "getNodeStatus",
+            "How a data plane does, as it has reported last.",
+            handlers::node_status,
+        )
+        .gives("GetNodeStatusResponse"),
+        get(
+            "/nodes/{id}/log",
+            "followNodeLog",
+            "The log of a data plane from now on, a JSON text each line, until the caller leaves.",
+            handlers::node_log,
+        )
+        .query(&[param(
+            "level",
+            Value::Text,
+            "`error`, `warn`, `info` or `debug`; left out: `info`.",
+        )])
+        .gives_lines("LogLines"),
+        get(
             "/audit",
             "listAudit",
             "Who changed what, newest first.",
@@ -250,6 +271,42 @@ pub(super) fn all() -> Vec<Route> {
         )
         .gives("GetTrustResponse"),
         get(
+            "/revocations",
+            "listRevocations",
+            "Bearer tokens of clients that are not accepted any more.",
+            security::list,
+        )
+        .gives("ListRevocationsResponse"),
+        post(
+            "/revocations",
+            "revoke",
+            "Refuses a client's bearer token from now on.",
+            security::revoke,
+        )
+        .takes("RevokeRequest", false)
+        .gives("RevokeResponse")
+        .statuses(&[201]),
+        delete(
+            "/revocations/{bearer}",
+            "unrevoke",
+            "Takes a revocation back.",
+            security::unrevoke,
+        )
+        .query(&[param(
+            "project",
+            Value::Text,
+            "As in the revocation; left out: that of all projects.",
+        )])
+        .gives("UnrevokeResponse"),
+        post(
+            "/session-keys/rotate",
+            "rotateSessionKeys",
+            "Makes a new session key.",
+            security::rotate,
+        )
+        .takes("RotateSessionKeysRequest", true)
+        .gives("RotateSessionKeysResponse"),
+        get(
             "/whoami",
             "whoAmI",
             "What the token of this call may do.",
@@ -330,6 +387,7 @@ impl Route {
             query: Vec::new(),
             body: None,
             answer: "ApplyResponse",
+            lines: false,
             statuses: &[200],
             conditional: false,
             kind: None,
@@ -350,6 +408,11 @@ impl Route {
     fn gives(mut self, message: &'static str) -> Self {
         self.answer = message;
         self
+    }
+
+    fn gives_lines(mut self, message: &'static str) -> Self {
+        self.lines = true;
+        self.gives(message)
     }
 
     fn statuses(mut self, statuses: &'static [u16]) -> Self {

@@ -87,6 +87,8 @@ pub(super) fn node(row: &PgRow, name: &Name) -> Result<NodeRow, StoreError> {
         degraded: json(row, "degraded", name)?,
         apply_us: number(row, "apply_us", name)?,
         last_seen_ms: number(row, "last_seen_ms", name)?,
+        sets: json(row, "sets", name)?,
+        set_problems: json(row, "set_problems", name)?,
     })
 }
 

@@ -44,6 +44,9 @@ const SESSION: &str = "SET idle_in_transaction_session_timeout = '15s';
 /// by then.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
+/// Starts a transaction all of whose statements see the same moment.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// The pool.
 pub(super) struct Connections {
     pool: PgPool,

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use super::{Postgres, rows, write};
+use super::{Postgres, rows, session::SNAPSHOT, write};
 use crate::store::{
     Head, ResourceRow, StoreError,
     shared::{GONE, SeenNode, Shared},
@@ -74,10 +74,7 @@ impl Shared for Postgres {
     fn newest(&self) -> BoxFuture<'_, Result<(Head, Vec<ResourceRow>), StoreError>> {
         Box::pin(async {
             let mut session = self.connections.get().await?;
-            // Both statements see the same moment.
-            session
-                .begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await?;
+            session.begin(SNAPSHOT).await?;
             let query = "SELECT lineage, revision, root_hash FROM head";
             let row = session
                 .run(|db| Box::pin(sqlx::query(query).fetch_one(db)))

@@ -1,15 +1,17 @@
 //! Writes to Postgres: one transaction each.
 
-use fleet_proto::hash::Hash;
+use fleet_proto::{hash::Hash, v1::SetVersion};
 use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     NOTIFY, audit, clean, rows,
     session::{BEGIN, Connections, Name, Session},
+    sets,
 };
 use crate::store::{
     AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
+    sets::{SetChanges, SetRows},
     shared::{GONE, NodeChange, Saved},
 };
 
@@ -55,6 +57,26 @@ impl Write for Transaction {
 
     fn record(&mut self, audit: AuditRow) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.session.run(|db| Box::pin(audit::add(db, audit))))
+    }
+
+    fn set_versions(&mut self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(sets::versions(&mut self.session, &self.name))
+    }
+
+    fn sets(&mut self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(sets::load(&mut self.session, &self.name))
+    }
+
+    fn change_sets(&mut self, changes: SetChanges) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(sets::change(&mut self.session, changes))
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            let number = self.head.revision;
+            self.session.run(|db| Box::pin(notify(db, number))).await?;
+            self.session.commit().await
+        })
     }
 
     fn commit(
@@ -267,15 +289,18 @@ async fn put_nodes(
             json(serde_json::to_string(&row.labels))?,
             json(serde_json::to_string(&row.errors))?,
             json(serde_json::to_string(&row.degraded))?,
+            json(serde_json::to_string(&row.sets))?,
+            json(serde_json::to_string(&row.set_problems))?,
         ];
         encoded.push((row, texts, connected.then(|| me.clone()), since_ms));
     }
     let mut insert = QueryBuilder::<Postgres>::new(
         "INSERT INTO nodes (node_id, boot_id, version, labels, revision, root_hash, \
-         nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, owner, since_ms, changed) ",
+         nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, owner, since_ms, changed, \
+         sets, set_problems) ",
     );
     insert.push_values(encoded, |mut values, (row, texts, owner, since_ms)| {
-        let [labels, errors, degraded] = texts;
+        let [labels, errors, degraded, sets, set_problems] = texts;
         let bytes = |hash: Option<Hash>| hash.map(|hash| hash.0.to_vec());
         let NodeRow {
             node_id,
@@ -304,7 +329,9 @@ async fn put_nodes(
             .push_bind(last_seen_ms as i64)
             .push_bind(owner)
             .push_bind(since_ms as i64)
-            .push_bind(version);
+            .push_bind(version)
+            .push_bind(sets)
+            .push_bind(set_problems);
     });
     insert.push(
         " ON CONFLICT (node_id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version, \
@@ -312,7 +339,7 @@ async fn put_nodes(
          nacked_revision = excluded.nacked_revision, nacked_root = excluded.nacked_root, \
          errors = excluded.errors, degraded = excluded.degraded, apply_us = excluded.apply_us, \
          last_seen_ms = excluded.last_seen_ms, owner = excluded.owner, since_ms = excluded.since_ms, \
-         changed = excluded.changed \
+         changed = excluded.changed, sets = excluded.sets, set_problems = excluded.set_problems \
          WHERE nodes.owner IS NULL OR nodes.owner = ",
     );
     insert

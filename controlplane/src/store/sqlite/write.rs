@@ -1,11 +1,13 @@
 //! Writes to SQLite: one transaction each.
 
+use fleet_proto::v1::SetVersion;
 use futures_util::future::BoxFuture;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Name, audit, rows};
+use super::{Name, audit, rows, sets};
 use crate::store::{
     AuditRow, ChangeRow, Head, NodeRow, ResourceRow, RevisionRow, StoreError, Stored, Write,
+    sets::{SetChanges, SetRows},
 };
 
 /// Rows of one statement: far below SQLite's 32,766 parameters.
@@ -59,6 +61,28 @@ impl Write for Transaction {
         Box::pin(async move {
             let added = audit::add(&mut self.transaction, row).await;
             added.map_err(self.name.failed())
+        })
+    }
+
+    fn set_versions(&mut self) -> BoxFuture<'_, Result<Vec<SetVersion>, StoreError>> {
+        Box::pin(sets::versions(&mut self.transaction, &self.name))
+    }
+
+    fn sets(&mut self) -> BoxFuture<'_, Result<SetRows, StoreError>> {
+        Box::pin(sets::load(&mut self.transaction, &self.name))
+    }
+
+    fn change_sets(&mut self, changes: SetChanges) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            let changed = sets::change(&mut self.transaction, changes).await;
+            changed.map_err(self.name.failed())
+        })
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            let failed = self.name.failed();
+            self.transaction.commit().await.map_err(failed)
         })
     }
 
@@ -188,7 +212,11 @@ async fn put_node(db: &mut SqliteConnection, node: NodeRow) -> sqlx::Result<()> 
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| sqlx::Error::Encode(error.into()))
     };
-    sqlx::query("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+    sqlx::query(
+        "INSERT OR REPLACE INTO nodes (node_id, boot_id, version, labels, revision, root_hash, \
+         nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, sets, set_problems) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
         .bind(node.node_id)
         .bind(node.boot_id)
         .bind(node.version)
@@ -201,6 +229,8 @@ async fn put_node(db: &mut SqliteConnection, node: NodeRow) -> sqlx::Result<()> 
         .bind(json(serde_json::to_string(&node.degraded))?)
         .bind(node.apply_us as i64)
         .bind(node.last_seen_ms as i64)
+        .bind(json(serde_json::to_string(&node.sets))?)
+        .bind(json(serde_json::to_string(&node.set_problems))?)
         .execute(db)
         .await?;
     Ok(())

@@ -43,6 +43,7 @@ fn accepted() -> Node {
         Credential::of_a_test(),
         outbound,
         publisher,
+        Arc::default(),
         nodes,
         stopped,
     ));

@@ -74,6 +74,18 @@ async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
     assert!(echoes(tls, second).await);
 }
 
+#[tokio::test]
+async fn http2_is_offered_to_clients_of_mcp_and_not_on_the_admin_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path());
+    certify(&files);
+    let tls = Tls::load(files).unwrap();
+    let offers = |config: &ServerConfig| config.alpn_protocols.clone();
+    let loaded = tls.current.load();
+    assert_eq!(offers(&loaded.config), [HTTP2, HTTP1]);
+    assert_eq!(offers(&loaded.http1), [HTTP1]);
+}
+
 #[test]
 fn files_that_do_not_fit_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,9 +13,9 @@ use crate::{
 impl Http {
     /// The body of a response, and its connection back into the pool.
     pub(super) async fn collect(&self, sent: Sent) -> Result<Bytes, CallError> {
-        let Sent { response, conn } = sent;
+        let Sent { response, mut conn } = sent;
         let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
-        match limited.collect().await {
+        match conn.drive(limited.collect()).await {
             Ok(collected) => {
                 conn.release();
                 Ok(collected.to_bytes())
@@ -37,7 +37,8 @@ impl Http {
             return self.collect(sent).await;
         }
         let mut parser = Parser::new(MAX_ANSWER);
-        let mut body = sent.response.into_body();
+        let Sent { response, mut conn } = sent;
+        let mut body = response.into_body();
         loop {
             for event in parser.by_ref() {
                 let event = event.map_err(|e| self.bad_answer(e.to_string()))?;
@@ -47,7 +48,7 @@ impl Http {
                     return Ok(event.data);
                 }
             }
-            match body.frame().await {
+            match conn.drive(body.frame()).await {
                 Some(Ok(frame)) => parser.push(frame.into_data().unwrap_or_default()),
                 Some(Err(e)) => {
                     return Err(CallError::Gone {

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
-use super::{Http, MAX_ANSWER, Sent};
+use super::{Http, MAX_ANSWER, Sent, Way};
 use crate::{
     call::{Answer, Call, Era, Reply},
     codec::sse::Parser,
@@ -51,13 +51,23 @@ enum Part {
 }
 
 impl Exchange {
-    pub(super) async fn read(self, sent: Sent) -> Result<Reply, CallError> {
-        let status = sent.response.status();
-        if is_stream(sent.response.headers()) {
-            return Events::new(self, sent).reply().await;
+    pub(super) fn new(http: &Http, call: Call, way: Way) -> Self {
+        let (from, upstream_id, live) = match way {
+            Way::Stateless => (Era::Modern, None, None),
+            Way::Session { live, id, .. } => (Era::Legacy, id, Some(live)),
+        };
+        Self {
+            http: http.clone(),
+            call,
+            from,
+            upstream_id,
+            live,
         }
-        let body = self.http.collect(sent).await?;
-        self.whole(status, body).map(Reply::Whole)
+    }
+
+    /// A response that comes as an event stream.
+    pub(super) async fn events(self, sent: Sent) -> Result<Reply, CallError> {
+        Events::new(self, sent).reply().await
     }
 
     /// A response that came as one body.
@@ -314,10 +324,10 @@ impl Events {
                     passed @ Part::Passed(_) => return Ok(passed),
                 }
             }
-            let Some((body, _)) = &mut self.wire else {
+            let Some((body, conn)) = &mut self.wire else {
                 return Ok(Part::Kept);
             };
-            match body.frame().await {
+            match conn.drive(body.frame()).await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.parser.push(data);
@@ -333,14 +343,14 @@ impl Events {
 /// The response is there. Where the body ends soon after it, the connection is
 /// good for the next request; else it is closed. Servers send the end of a
 /// chunked body by itself, so that it is seldom there already.
-fn drain(mut body: Incoming, conn: Conn) {
+fn drain(mut body: Incoming, mut conn: Conn) {
     if body.is_end_stream() {
         return conn.release();
     }
     tokio::spawn(async move {
         let mut room = TAIL;
         let end = async {
-            while let Some(frame) = body.frame().await {
+            while let Some(frame) = conn.drive(body.frame()).await {
                 let data = frame.ok()?.into_data().unwrap_or_default();
                 room = room.checked_sub(data.len())?;
             }

@@ -1,5 +1,7 @@
 //! Headers of requests to HTTP backends.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -35,6 +37,17 @@ pub(crate) fn base(mut own: HeaderMap) -> HeaderMap {
             env!("CARGO_PKG_VERSION")
         )));
     own
+}
+
+/// The most headers that [`legacy`] and [`modern`] add, mirrored parameters aside.
+const ADDED: usize = 3;
+
+/// The headers of every request, with room for those of a call: a clone of them need not
+/// be hashed anew.
+pub(super) fn with_host(mut base: HeaderMap, authority: HeaderValue) -> HeaderMap {
+    base.insert(header::HOST, authority);
+    base.reserve(ADDED);
+    base
 }
 
 /// Of a request in the legacy era: session and version.
@@ -97,14 +110,17 @@ pub(crate) fn encode(text: &str) -> Option<HeaderValue> {
 }
 
 /// The text of a header value; `None` for one that is not well encoded.
-pub(crate) fn decode(value: &HeaderValue) -> Option<String> {
+pub(crate) fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
     let text = value.to_str().ok()?.trim_matches([' ', '\t']);
     match text
         .strip_prefix("=?base64?")
         .and_then(|t| t.strip_suffix("?="))
     {
-        Some(encoded) => String::from_utf8(STANDARD.decode(encoded).ok()?).ok(),
-        None => Some(text.to_owned()),
+        Some(encoded) => {
+            let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+            Some(Cow::Owned(text))
+        }
+        None => Some(Cow::Borrowed(text)),
     }
 }
 

@@ -130,7 +130,9 @@ impl Http {
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{info}}}}}"#,
             version.as_str()
         );
-        let sent = self.post(worker, &self.0.headers, body.into()).await?;
+        let sent = self
+            .post(worker, || self.0.headers.clone(), body.into())
+            .await?;
         let status = sent.response.status();
         let id = sent.response.headers().get(SESSION_ID).cloned();
         let body = self.collect_any(sent).await?;
@@ -197,8 +199,8 @@ impl Http {
         live: &Live,
         body: Bytes,
     ) -> Result<(), CallError> {
-        let headers = headers::legacy(&self.0.headers, live);
-        let sent = self.post(worker, &headers, body).await?;
+        let headers = || headers::legacy(&self.0.headers, live);
+        let sent = self.post(worker, headers, body).await?;
         let status = sent.response.status();
         self.collect_any(sent).await?;
         if status.is_success() {
@@ -217,9 +219,9 @@ impl Http {
             r#"{{"jsonrpc":"2.0","id":"mcp-fleet-{}","method":"logging/setLevel","params":{{"level":{level}}}}}"#,
             self.next_id()
         );
-        let headers = headers::legacy(&self.0.headers, live);
+        let headers = || headers::legacy(&self.0.headers, live);
         let answer = async {
-            let sent = self.post(worker, &headers, body.into()).await?;
+            let sent = self.post(worker, headers, body.into()).await?;
             self.collect_any(sent).await
         };
         if let Err(error) = answer.await {
@@ -237,7 +239,10 @@ impl Http {
         let path = self.0.path.read().clone();
         let answer = async {
             let sent = self
-                .send(worker, Verb::DELETE, path, &headers, Bytes::new())
+                .send(
+                    worker,
+                    super::request(Verb::DELETE, path, headers, Bytes::new()),
+                )
                 .await?;
             self.collect_any(sent).await
         };

@@ -382,3 +382,11 @@ async fn a_response_that_cannot_be_read_ends_the_call_at_once() {
     let error = http.call(call(NEW)).await.err().unwrap();
     assert!(matches!(error, CallError::BadAnswer { .. }), "{error}");
 }
+
+/// It is made and moved for every call.
+#[tokio::test]
+async fn the_future_of_a_call_is_small() {
+    let (_server, http) = Server::start(|_| String::new()).await;
+    let size = size_of_val(&http.call(call(ProtocolVersion::V2026_07_28)));
+    assert!(size < 3 << 10, "{size} bytes");
+}

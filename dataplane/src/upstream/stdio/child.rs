@@ -15,6 +15,7 @@ use tokio::{process::ChildStderr, task::JoinHandle, time::timeout};
 
 use super::{
     OnNotification, StdioConfig, StdioError,
+    hidden::Hidden,
     link::Link,
     wire::{self, Line, Lines, Throttle},
 };
@@ -70,9 +71,14 @@ impl Process {
         else {
             return Err(failed("its standard streams are missing".to_owned()));
         };
-        let (link, queues) = Link::new(&config.name, on_notification);
+        let (link, queues) = Link::new(&config.name, Hidden::new(&config.hidden), on_notification);
         let last_words = Arc::<Mutex<String>>::default();
-        let errors = log_errors(config.name.clone(), stderr, last_words.clone());
+        let errors = log_errors(
+            config.name.clone(),
+            Hidden::new(&config.hidden),
+            stderr,
+            last_words.clone(),
+        );
         Ok(Self {
             reader: tokio::spawn(wire::read(link.clone(), stdout)),
             writer: tokio::spawn(wire::write(link.clone(), stdin, queues)),
@@ -139,17 +145,22 @@ impl Drop for Process {
 
 /// Logs what a child writes to its standard error, within bounds, and keeps the last line.
 /// Not as errors: servers write whatever they like there (specification, stdio).
-async fn log_errors(backend: String, from: ChildStderr, last_words: Arc<Mutex<String>>) {
+async fn log_errors(
+    backend: String,
+    hidden: Hidden,
+    from: ChildStderr,
+    last_words: Arc<Mutex<String>>,
+) {
     let mut lines = Lines::new(from, MAX_STDERR_LINE);
     let mut throttle = Throttle::new();
     while let Ok(Some(line)) = lines.next().await {
         let (Line::Whole(text) | Line::TooLong(_, text)) = line;
         let text = String::from_utf8_lossy(&text);
-        let text = text.trim_end();
+        let text = hidden.out_of(text.trim_end());
         if text.is_empty() {
             continue;
         }
-        text.clone_into(&mut last_words.lock());
+        text.as_ref().clone_into(&mut last_words.lock());
         if let Some(suppressed) = throttle.admit() {
             tracing::info!(target: "mcp::stdio", backend, suppressed, "stderr: {text}");
         }

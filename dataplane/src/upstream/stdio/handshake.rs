@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 
-use super::{Hello, Incoming, Request, StdioError, link::Link, wire};
+use super::{Hello, Incoming, Request, StdioError, link::Link};
 use crate::{call::Era, envelope};
 
 /// Silence after which a server is taken to be legacy.
@@ -202,7 +202,7 @@ async fn ask(
     let garbage = |reason: String| StdioError::Handshake {
         reason: format!(
             "bad answer to {method}: {reason}: {}",
-            wire::excerpt(&response)
+            link.excerpt(&response)
         ),
     };
     let message = envelope::scan(&response).map_err(|error| garbage(error.to_string()))?;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Handle, Hello, OnNotification, Replies, Request, StdioError, wire};
+use super::{Handle, Hello, OnNotification, Replies, Request, StdioError, hidden::Hidden, wire};
 use crate::{
     call::Era,
     envelope::{self, Kind, Message},
@@ -67,6 +67,7 @@ pub(super) struct Link {
     answers: mpsc::Sender<Bytes>,
     broken: watch::Sender<bool>,
     hello: OnceLock<Arc<Hello>>,
+    hidden: Hidden,
     on_notification: OnNotification,
 }
 
@@ -84,7 +85,11 @@ impl Queues {
 }
 
 impl Link {
-    pub(super) fn new(name: &str, on_notification: OnNotification) -> (Arc<Self>, Queues) {
+    pub(super) fn new(
+        name: &str,
+        hidden: Hidden,
+        on_notification: OnNotification,
+    ) -> (Arc<Self>, Queues) {
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (cancellations, cancellations_out) = mpsc::unbounded_channel();
         let (answers, answers_out) = mpsc::channel(ANSWERS);
@@ -97,6 +102,7 @@ impl Link {
             answers,
             broken: watch::Sender::new(false),
             hello: OnceLock::new(),
+            hidden,
             on_notification,
         };
         let queues = Queues {
@@ -105,6 +111,12 @@ impl Link {
             requests: requests_out,
         };
         (Arc::new(link), queues)
+    }
+
+    /// The start of what the child wrote, for the log.
+    pub(super) fn excerpt(&self, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        wire::excerpt(self.hidden.out_of(&text).as_bytes())
     }
 
     pub(super) fn name(&self) -> &str {
@@ -243,10 +255,7 @@ impl Link {
             Ok(message) => message,
             Err(error) => {
                 let reason = error.to_string();
-                let what = format!(
-                    "not a JSON-RPC message ({reason}): {}",
-                    wire::excerpt(&line)
-                );
+                let what = format!("not a JSON-RPC message ({reason}): {}", self.excerpt(&line));
                 // When it says whose answer it is meant to be, that caller need not wait on.
                 if let Some(call) = error.id().and_then(|id| self.answered(id.of(&line))) {
                     let _ = call.response.send(Err(StdioError::Garbage { reason }));
@@ -270,7 +279,7 @@ impl Link {
             .and_then(|id| Some((id, self.answered(id.of(line))?)));
         let Some((id, call)) = call else {
             // Usually the answer to a call that has been cancelled, which may cross.
-            tracing::debug!(target: "mcp::stdio", backend = self.name, "answer to no call: {}", wire::excerpt(line));
+            tracing::debug!(target: "mcp::stdio", backend = self.name, "answer to no call: {}", self.excerpt(line));
             return Ok(());
         };
         if call.dropped > 0 {
@@ -317,7 +326,7 @@ impl Link {
         let (Some(id), Some(method), false) = (message.id, message.method, modern) else {
             return Err(format!(
                 "request from the server ignored: {}",
-                wire::excerpt(line)
+                self.excerpt(line)
             ));
         };
         let outcome: &[u8] = match method.of(line) {

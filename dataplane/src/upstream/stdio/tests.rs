@@ -78,6 +78,7 @@ fn config(command: &str) -> StdioConfig {
         cwd: None,
         guard: Guard::Off,
         extra_path: Vec::new(),
+        hidden: Vec::new(),
     }
 }
 

@@ -166,7 +166,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(link: Arc<Link>, from: R) {
                 Err(problem) => problem,
             },
             Ok(Some(Line::TooLong(length, start))) => {
-                format!("line of {length} bytes skipped: {}", excerpt(&start))
+                format!("line of {length} bytes skipped: {}", link.excerpt(&start))
             }
             Ok(None) => break,
             Err(error) => {

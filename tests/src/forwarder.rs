@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -14,7 +15,8 @@ use tokio::{
 
 /// What becomes of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
+pub enum Wire {
+    /// They arrive.
     Whole,
     /// Nothing arrives, and nobody is told.
     Silent,
@@ -23,31 +25,38 @@ pub(crate) enum Wire {
 }
 
 /// Forwards a port of its own until it is dropped.
-pub(crate) struct Forwarder {
+pub struct Forwarder {
     addr: SocketAddr,
     wire: Arc<watch::Sender<Wire>>,
     _tasks: JoinSet<()>,
 }
 
 impl Forwarder {
-    pub(crate) async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
+    /// Forwards to this port of loopback.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn to(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
         let wire = Arc::new(watch::Sender::new(Wire::Whole));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, port, Arc::clone(&wire)));
-        Self {
+        Ok(Self {
             addr,
             wire,
             _tasks: tasks,
-        }
+        })
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Its own port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    pub(crate) fn set(&self, wire: Wire) {
+    /// Cuts the wire, or mends it.
+    pub fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
     }
 }
@@ -55,7 +64,9 @@ impl Forwarder {
 async fn accept(listener: TcpListener, port: u16, wire: Arc<watch::Sender<Wire>>) {
     let mut pumps = JoinSet::new();
     loop {
-        let (client, _) = listener.accept().await.unwrap();
+        let Ok((client, _)) = listener.accept().await else {
+            return;
+        };
         let wire = wire.subscribe();
         if *wire.borrow() == Wire::Closed {
             continue;
