@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 use crate::{
     change::{Author, Changes, Edit, Outcome, Request, Work},
+    identity::Identities,
+    listen::tls::Shown,
     publish::Snapshot,
     reports::Reports,
     store::Store,
@@ -25,6 +27,7 @@ pub(crate) mod auth;
 mod error;
 pub(crate) mod grpc;
 mod history;
+mod identity;
 mod metrics;
 mod nodes;
 mod reports;
@@ -47,6 +50,9 @@ pub(crate) struct Api {
     pub(crate) nodes: Arc<Registry>,
     pub(crate) reports: Arc<Reports>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) identities: Arc<Identities>,
+    /// What the listeners show; `None`: they have no TLS.
+    pub(crate) certificate: Option<Arc<Shown>>,
     pub(crate) shutdown: watch::Receiver<bool>,
     pub(crate) writes: Writes,
 }

@@ -3,6 +3,8 @@
 //! The modules in the order in which configuration meets them:
 //!
 //! - [`settings`]: what a control plane is told at start;
+//! - `listen`: connections and their TLS;
+//! - `identity`: who may be a node: certificates, and the guard of the nodes' doors;
 //! - `api`: the service behind the doors; `api/grpc` and `api/rest` are the doors,
 //!   `api/auth` their guard, and `api/strict` turns away what this version would not
 //!   understand in full;
@@ -16,6 +18,7 @@
 //! - `reports`: how they say they do, and their logs for who follows them.
 
 use std::{
+    convert::Infallible,
     fs::{File, TryLockError},
     io,
     net::SocketAddr,
@@ -26,18 +29,23 @@ use std::{
 
 use fleet_proto::{
     v1::{
-        config_service_server::ConfigServiceServer, fleet_reports_server::FleetReportsServer,
-        fleet_sync_server::FleetSyncServer, report_service_server::ReportServiceServer,
+        config_service_server::ConfigServiceServer, fleet_identity_server::FleetIdentityServer,
+        fleet_reports_server::FleetReportsServer, fleet_sync_server::FleetSyncServer,
+        identity_service_server::IdentityServiceServer, report_service_server::ReportServiceServer,
         security_service_server::SecurityServiceServer,
     },
     validate::Problem,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::transport::Server;
 
 mod api;
 mod change;
 mod clock;
+mod identity;
+mod listen;
 mod publish;
 mod reports;
 mod sets;
@@ -48,6 +56,7 @@ mod sync;
 mod tests;
 mod vault;
 
+pub use listen::tls::{BadFile, TlsSource};
 pub use settings::{Database, Settings, SettingsError};
 pub use vault::{StoreKey, StoreKeyError};
 
@@ -59,6 +68,15 @@ use api::{
     strict::Strict,
 };
 use change::{ChangeError, Changes};
+use identity::{
+    Identities, IdentityError,
+    enrol::{self, Enrol},
+    guard::ForNodes,
+};
+use listen::{
+    Connection, Limits,
+    tls::{NoTls, Shown},
+};
 use publish::follow::Follow;
 use reports::Reports;
 use sets::{Sets, SetsError};
@@ -72,6 +90,11 @@ use vault::Vault;
 
 /// Largest message of the API: a 10,000-document apply has a few MiB.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+/// Connections at once: nodes hold one each, people and CI are few.
+const GRPC_CONNECTIONS: usize = 16_384;
+const REST_CONNECTIONS: usize = 1024;
+/// Calls and streams at once on one connection.
+const CALLS: u32 = 256;
 /// A connection without an answer to a ping for so long is dead.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long streams and calls may take to end at shutdown.
@@ -89,7 +112,9 @@ pub struct ControlPlane {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
     follow: JoinHandle<()>,
-    tend: JoinHandle<()>,
+    /// Aborted at the end.
+    background: Vec<JoinHandle<()>>,
+    tls: bool,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -139,6 +164,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// The certificate of the listeners cannot be used.
+    #[error(transparent)]
+    Tls(#[from] BadFile),
     /// The store key is missing, or not the one of this database.
     #[error(transparent)]
     StoreKey(#[from] StoreKeyError),
@@ -206,8 +234,8 @@ pub struct IssueError(String);
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     settings.check()?;
     let (store, lock) = open(&settings.database).await?;
-    let vault = unlock(&*store, &settings).await?;
-    let sets = Arc::new(Sets::open(Arc::clone(&store), vault).await?);
+    let vault = Arc::new(unlock(&*store, &settings).await?);
+    let sets = Arc::new(Sets::open(Arc::clone(&store), Arc::clone(&vault)).await?);
     let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&sets)).await?);
     let (tokens, plain_tokens) = Tokens::open(Arc::clone(&store), &settings).await?;
     let tokens = Arc::new(tokens);
@@ -220,7 +248,19 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         Arc::clone(&sets),
     );
     follow.look().await?;
-    sets.vault().finish_rotation(&*store).await?;
+    let lifetime = settings.node_certificate_lifetime;
+    let identities = Identities::open(
+        Arc::clone(&store),
+        Arc::clone(&tokens),
+        Arc::clone(&vault),
+        lifetime,
+    );
+    let identities = Arc::new(identities.await?);
+    let resealed = identities.reseal().await;
+    resealed.map_err(|error| StartError::Store(error.to_string()))?;
+    // After all else that is sealed.
+    vault.finish_rotation(&*store).await?;
+    let tls = secure(&settings, &identities).await?;
 
     let (listener, grpc_addr) = listen(settings.grpc_listen, "--grpc-listen").await?;
     let rest = match settings.rest_listen {
@@ -237,32 +277,84 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         nodes: Arc::clone(&nodes),
         reports: Arc::clone(&reports),
         tokens: Arc::clone(&tokens),
+        identities: Arc::clone(&identities),
+        certificate: tls.as_ref().map(|tls| tls.shown.clone()),
         shutdown: stopped.clone(),
         writes: Default::default(),
     });
+    let [grpc_tls, rest_tls] = tls.as_ref().map_or([None, None], Tls::acceptors);
     let rest = rest.map(|(listener, address)| {
-        tracing::info!(rest = %address, "REST API");
-        rest::Server::start(Arc::clone(&api), listener, address)
+        tracing::info!(rest = %address, tls = rest_tls.is_some(), "REST API");
+        let incoming = listen::accept(listener, rest_tls, Limits::of(REST_CONNECTIONS));
+        rest::Server::start(Arc::clone(&api), incoming, address)
     });
+    let incoming = listen::accept(listener, grpc_tls, Limits::of(GRPC_CONNECTIONS));
+    let streams = Streams {
+        sync: Sync::new(
+            publisher,
+            Arc::clone(sets.shown()),
+            Arc::clone(&nodes),
+            stopped.clone(),
+        ),
+        reports: reports::stream::Server::new(reports, stopped.clone()),
+    };
+    let server = tokio::spawn(serve(api, streams, incoming, stopped.clone()));
+    let follow = tokio::spawn(follow.run(stopped.clone()));
+    let mut background = vec![
+        tokio::spawn(identities.run(stopped.clone())),
+        tokio::spawn(sets.run(stopped.clone())),
+    ];
+    let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
+    background.extend(tls.as_ref().map(keep));
+    let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
+    let tls = tls.is_some();
+    tracing::info!(grpc = %grpc_addr, tls, database = %settings.database, "control plane started");
+    Ok(ControlPlane {
+        grpc_addr,
+        rest,
+        plain_tokens,
+        tokens,
+        store,
+        nodes,
+        shutdown,
+        server,
+        persist,
+        follow,
+        background,
+        tls,
+        _lock: lock,
+    })
+}
+
+/// The gRPC doors: two for people and CI, one for nodes, one for who is to become one.
+/// The services for nodes that hold a stream.
+struct Streams {
+    sync: Sync,
+    reports: reports::stream::Server,
+}
+
+async fn serve(
+    api: Arc<Api>,
+    Streams { sync, reports }: Streams,
+    incoming: tokio::sync::mpsc::Receiver<Connection>,
+    mut until: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let (tokens, identities) = (Arc::clone(&api.tokens), Arc::clone(&api.identities));
+    let config = ConfigServiceServer::new(Grpc(Arc::clone(&api)))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
     let security = SecurityServiceServer::new(Grpc(Arc::clone(&api)));
     let told = ReportServiceServer::new(grpc::reports::Reports(Arc::clone(&api)))
         .max_encoding_message_size(LARGEST_MESSAGE);
-    let reports = reports::stream::Server::new(reports, stopped.clone());
+    let identity = IdentityServiceServer::new(Grpc(api));
+    let enrol = FleetIdentityServer::new(Enrol::new(Arc::clone(&identities)));
+    let enrol = Strict::new(enrol, enrol::LARGEST).within(enrol::PATIENCE);
     let reports =
         FleetReportsServer::new(reports).max_decoding_message_size(reports::stream::LARGEST);
-    let config = ConfigServiceServer::new(Grpc(api))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let sync = FleetSyncServer::new(Sync::new(
-        publisher,
-        Arc::clone(sets.shown()),
-        Arc::clone(&nodes),
-        stopped.clone(),
-    ));
-    let mut until = stopped.clone();
-    let server = Server::builder()
+    Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(CALLS))
         .add_service(Guarded::new(
             Strict::new(config, LARGEST_MESSAGE),
             Arc::clone(&tokens),
@@ -278,33 +370,55 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
             Arc::clone(&tokens),
             Role::Admin,
         ))
-        .add_service(Guarded::new(sync, Arc::clone(&tokens), Role::Node))
-        .add_service(Guarded::new(reports, Arc::clone(&tokens), Role::Node))
+        .add_service(Guarded::new(
+            Strict::new(identity, enrol::LARGEST),
+            tokens,
+            Role::Admin,
+        ))
+        .add_service(enrol)
+        .add_service(ForNodes::new(
+            FleetSyncServer::new(sync),
+            Arc::clone(&identities),
+        ))
+        .add_service(ForNodes::new(reports, identities))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            ReceiverStream::new(incoming).map(Ok::<_, Infallible>),
             async move {
                 let _ = until.wait_for(|down| *down).await;
             },
-        );
-    let server = tokio::spawn(server);
-    let follow = tokio::spawn(follow.run(stopped.clone()));
-    let tend = tokio::spawn(sets.run(stopped.clone()));
-    let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
-    tracing::info!(grpc = %grpc_addr, database = %settings.database, "control plane started");
-    Ok(ControlPlane {
-        grpc_addr,
-        rest,
-        plain_tokens,
-        tokens,
-        store,
-        nodes,
-        shutdown,
-        server,
-        persist,
-        follow,
-        tend,
-        _lock: lock,
-    })
+        )
+        .await
+}
+
+/// TLS of both listeners.
+struct Tls {
+    shown: Arc<Shown>,
+    grpc: TlsAcceptor,
+    rest: TlsAcceptor,
+}
+
+impl Tls {
+    fn acceptors(&self) -> [Option<TlsAcceptor>; 2] {
+        [Some(self.grpc.clone()), Some(self.rest.clone())]
+    }
+}
+
+async fn secure(settings: &Settings, identities: &Identities) -> Result<Option<Tls>, StartError> {
+    let Some(source) = &settings.tls else {
+        return Ok(None);
+    };
+    let failed = |error: IdentityError| StartError::Store(error.to_string());
+    let ca = identities.ca().await.map_err(failed)?;
+    let shown = match Shown::new(source, ca) {
+        Ok(shown) => shown,
+        Err(NoTls::File(error)) => return Err(error.into()),
+        Err(NoTls::Ca(error)) => return Err(failed(error)),
+    };
+    let grpc = shown.acceptor(Some(ca), &[b"h2"]).map_err(failed)?;
+    let rest = shown
+        .acceptor(None, &[b"h2", b"http/1.1"])
+        .map_err(failed)?;
+    Ok(Some(Tls { shown, grpc, rest }))
 }
 
 /// A SQLite file is this process's alone; a Postgres is anybody's.
@@ -364,6 +478,12 @@ impl ControlPlane {
         self.rest.as_ref().map(rest::Server::address)
     }
 
+    /// Whether both are spoken to over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// The admin token, if it was given or has been generated at this start.
     #[must_use]
     pub fn admin_token(&self) -> Option<&str> {
@@ -404,8 +524,10 @@ impl ControlPlane {
     fn abandon(&self) {
         self.server.abort();
         self.follow.abort();
-        self.tend.abort();
         self.persist.abort();
+        for task in &self.background {
+            task.abort();
+        }
     }
 
     /// Tells the nodes to come back later, ends all streams and calls, and closes
@@ -430,7 +552,9 @@ impl ControlPlane {
         tokio::join!(rest, grpc);
         let _ = self.persist.await;
         let _ = self.follow.await;
-        let _ = self.tend.await;
+        for task in self.background {
+            task.abort();
+        }
         self.nodes.flush(&*self.store).await;
         if let Some(shared) = self.store.shared()
             && let Err(error) = shared.leave().await

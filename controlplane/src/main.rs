@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, builder::BoolishValueParser};
-use mcp_controlplane::{ControlPlane, Settings, StoreKey};
+use fleet_proto::duration::Duration;
+use mcp_controlplane::{ControlPlane, Settings, StoreKey, TlsSource};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,41 @@ struct Args {
     /// database, which the first start makes. All control planes of a Postgres need the same.
     #[arg(long, value_name = "FILE", env = "MCP_FLEET_STORE_KEY_FILE")]
     store_key: Option<PathBuf>,
+    /// Certificate of both listeners, with those between it and its root (PEM); read again when it
+    /// changes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_TLS_CERT",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
+    /// Instead: a DNS name or IP address by which both listeners are called; several, separated by
+    /// commas or given one by one. The fleet's own CA makes the certificate and renews it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MCP_FLEET_TLS_NAME",
+        value_delimiter = ',',
+        conflicts_with = "tls_cert"
+    )]
+    tls_name: Vec<String>,
+    /// How long the certificate of a data plane is good; it is renewed at two thirds of that.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "MCP_FLEET_NODE_CERTIFICATE_LIFETIME",
+        default_value = "24h"
+    )]
+    node_certificate_lifetime: Duration,
     /// Listen beyond loopback without TLS: tokens travel unencrypted.
     #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
@@ -92,11 +128,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
 
+    let tls = match args.tls_cert.zip(args.tls_key) {
+        Some((cert, key)) => Some(TlsSource::Files { cert, key }),
+        None if args.tls_name.is_empty() => None,
+        None => Some(TlsSource::Names(args.tls_name)),
+    };
     let control_plane = mcp_controlplane::start(Settings {
         grpc_listen: args.grpc_listen,
         rest_listen: Some(args.rest_listen),
         database: args.database.parse()?,
         store_key: StoreKey::given(args.store_key, secret(STORE_KEY)?)?,
+        tls,
+        node_certificate_lifetime: std::time::Duration::from_millis(
+            args.node_certificate_lifetime.as_millis(),
+        ),
         insecure: args.insecure,
         admin_token,
         node_token,
@@ -129,9 +174,14 @@ fn secret(name: &str) -> anyhow::Result<Option<String>> {
 /// Says where it listens and, once, which tokens it has made.
 fn announce(control_plane: &ControlPlane, [admin_given, node_given]: [bool; 2]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "listening: http://{}", control_plane.grpc_addr())?;
+    let scheme = if control_plane.is_tls() {
+        "https"
+    } else {
+        "http"
+    };
+    writeln!(out, "listening: {scheme}://{}", control_plane.grpc_addr())?;
     if let Some(address) = control_plane.rest_addr() {
-        writeln!(out, "REST: http://{address}/api/v1")?;
+        writeln!(out, "REST: {scheme}://{address}/api/v1")?;
     }
     if let Some(token) = control_plane.admin_token().filter(|_| !admin_given) {
         writeln!(

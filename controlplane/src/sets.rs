@@ -152,14 +152,14 @@ pub(crate) enum SetsError {
 /// Keeps the sets, and shows them.
 pub(crate) struct Sets {
     store: Arc<dyn Store>,
-    vault: Vault,
+    vault: Arc<Vault>,
     shown: Arc<Shown>,
 }
 
 impl Sets {
     /// Loads the sets of a store, seals under the first store key what another one
     /// has sealed, and makes the first session key.
-    pub(crate) async fn open(store: Arc<dyn Store>, vault: Vault) -> Result<Self, SetsError> {
+    pub(crate) async fn open(store: Arc<dyn Store>, vault: Arc<Vault>) -> Result<Self, SetsError> {
         let sets = Self {
             store,
             vault,

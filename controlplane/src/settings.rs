@@ -3,10 +3,12 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use crate::{
     api::auth::Role,
+    listen::tls::TlsSource,
     vault::{StoreKey, StoreKeyError},
 };
 
@@ -16,6 +18,8 @@ pub use database::{Database, Postgres};
 
 /// Shortest token an operator may choose.
 const SHORTEST_TOKEN: usize = 16;
+/// The shortest and the longest life of a node's certificate.
+const LIFETIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(30 * 24));
 
 /// Listeners, database and tokens of a control plane.
 #[derive(Clone, Debug)]
@@ -30,6 +34,10 @@ pub struct Settings {
     /// What is secret in the database is sealed under it. `None`: a file beside the
     /// database, which the first start makes; a Postgres needs one.
     pub store_key: Option<StoreKey>,
+    /// TLS of both listeners; `None`: there is none, and data planes cannot join.
+    pub tls: Option<TlsSource>,
+    /// How long the certificate of a data plane is good.
+    pub node_certificate_lifetime: Duration,
     /// Allows a listener beyond loopback although tokens travel unencrypted.
     pub insecure: bool,
     /// Admin token to use instead of a generated one.
@@ -45,6 +53,8 @@ impl Default for Settings {
             rest_listen: None,
             database: Database::Sqlite(PathBuf::from("./mcp-fleet.db")),
             store_key: None,
+            tls: None,
+            node_certificate_lifetime: Duration::from_hours(24),
             insecure: false,
             admin_token: None,
             node_token: None,
@@ -58,9 +68,16 @@ pub enum SettingsError {
     /// Tokens would cross the network unencrypted.
     #[error(
         "the listener {0} is reachable from other machines and would take tokens unencrypted: \
-         listen on a loopback address, or allow it with --insecure (behind a TLS proxy or on a private network)"
+         give --tls-name NAME or --tls-cert and --tls-key, listen on a loopback address, or allow it with \
+         --insecure (behind a TLS proxy or on a private network)"
     )]
     NotLoopback(SocketAddr),
+    /// No certificate can be made for it.
+    #[error("--tls-name {0:?}: it is neither a DNS name nor an IP address")]
+    TlsName(String),
+    /// Too short to be renewed in time, or too long to be of use.
+    #[error("--node-certificate-lifetime {0:?}: it must be between 1s and 30 days")]
+    CertificateLifetime(Duration),
     /// A token that is too easy to guess or cannot be sent.
     #[error(
         "the {role} token given {what}: use at least {SHORTEST_TOKEN} visible ASCII characters without spaces"
@@ -96,11 +113,19 @@ impl Settings {
             .flatten();
         if let Some(open) = listeners.find(|address| !address.ip().is_loopback())
             && !self.insecure
+            && self.tls.is_none()
         {
             return Err(SettingsError::NotLoopback(open));
         }
         if matches!(self.database, Database::Postgres(_)) && self.store_key.is_none() {
             return Err(StoreKeyError::None.into());
+        }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
+        let lifetime = self.node_certificate_lifetime;
+        if !(LIFETIMES.0..=LIFETIMES.1).contains(&lifetime) {
+            return Err(SettingsError::CertificateLifetime(lifetime));
         }
         for role in Role::ALL {
             if let Some(token) = self.token(role) {

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 
 use crate::api::auth::{Access, Role};
 
+pub(crate) mod identity;
 pub(crate) mod postgres;
 pub(crate) mod sets;
 pub(crate) mod shared;
@@ -22,12 +23,13 @@ pub(crate) mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use identity::IdentityStore;
 use sets::{SetChanges, SetRows};
 use shared::{NodeChange, Saved, Shared};
 
 /// A database of configuration. Implementations differ in SQL only; what they
 /// must do is asserted by one suite (`store/tests.rs`).
-pub(crate) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: IdentityStore + Send + Sync + 'static {
     /// Starts a write: locks the head until the write is committed or dropped.
     fn write(&self) -> BoxFuture<'_, Result<Box<dyn Write>, StoreError>>;
 

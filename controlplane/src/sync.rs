@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{publish::Publisher, sets::Shown};
+use crate::{identity::credential::Credential, publish::Publisher, sets::Shown};
 
 mod end;
 mod hello;
@@ -62,9 +62,13 @@ impl FleetSync for Sync {
         &self,
         request: Request<Streaming<NodeMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
+        let credential = request.extensions().get::<Credential>().cloned();
+        let credential =
+            credential.ok_or_else(|| Status::internal("a stream has come past the guard"))?;
         let (sender, receiver) = mpsc::channel(WINDOW);
         tokio::spawn(stream::serve(
             request.into_inner(),
+            credential,
             sender,
             Arc::clone(&self.publisher),
             Arc::clone(&self.sets),

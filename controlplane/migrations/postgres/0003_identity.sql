@@ -27,7 +27,8 @@ CREATE TABLE join_tokens (
 -- The nodes that have ever joined: their ids are theirs.
 CREATE TABLE identities (
     node_id   TEXT COLLATE "C" PRIMARY KEY,
-    joined_ms BIGINT NOT NULL     -- the last time
+    joined_ms BIGINT NOT NULL,    -- the last time
+    changed   BIGINT NOT NULL     -- identity_version when it was written
 );
 
 -- Certificates of nodes, until some time after their end.
@@ -36,6 +37,16 @@ CREATE TABLE certificates (
     node_id    TEXT COLLATE "C" NOT NULL,
     issued_ms  BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,
-    revoked_ms BIGINT             -- NULL: not revoked
+    revoked_ms BIGINT,            -- NULL: not revoked
+    changed    BIGINT NOT NULL    -- identity_version when it was written
 );
 CREATE INDEX certificates_by_node ON certificates (node_id);
+CREATE INDEX certificates_by_changed ON certificates (changed);
+
+-- One row, counted up first by whoever writes identities or certificates: the lock
+-- gives these writes one order, and who knows a number reads only what came after.
+CREATE TABLE identity_version (
+    id      SMALLINT PRIMARY KEY CHECK (id = 1),
+    version BIGINT   NOT NULL
+);
+INSERT INTO identity_version VALUES (1, 0);

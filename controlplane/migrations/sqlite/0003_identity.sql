@@ -27,7 +27,8 @@ CREATE TABLE join_tokens (
 -- The nodes that have ever joined: their ids are theirs.
 CREATE TABLE identities (
     node_id   TEXT    PRIMARY KEY,
-    joined_ms INTEGER NOT NULL     -- the last time
+    joined_ms INTEGER NOT NULL,    -- the last time
+    changed   INTEGER NOT NULL     -- identity_version when it was written
 ) STRICT;
 
 -- Certificates of nodes, until some time after their end.
@@ -36,6 +37,16 @@ CREATE TABLE certificates (
     node_id    TEXT    NOT NULL,
     issued_ms  INTEGER NOT NULL,
     expires_ms INTEGER NOT NULL,
-    revoked_ms INTEGER               -- NULL: not revoked
+    revoked_ms INTEGER,              -- NULL: not revoked
+    changed    INTEGER NOT NULL      -- identity_version when it was written
 ) STRICT;
 CREATE INDEX certificates_by_node ON certificates (node_id);
+CREATE INDEX certificates_by_changed ON certificates (changed);
+
+-- One row, counted up first by whoever writes identities or certificates: these
+-- writes have one order, and who knows a number reads only what came after it.
+CREATE TABLE identity_version (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL
+) STRICT;
+INSERT INTO identity_version VALUES (1, 0);

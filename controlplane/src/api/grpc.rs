@@ -1,4 +1,5 @@
-//! The gRPC door: `fleet.v1.ConfigService`.
+//! The gRPC door: `fleet.v1.ConfigService`, and `fleet.v1.IdentityService` in
+//! `grpc/identity`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, ApiError, auth::Caller};
 
+mod identity;
 pub(crate) mod reports;
 mod security;
 
@@ -30,7 +32,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often a watch asks whether its token is still good.
 const RECHECK: Duration = Duration::from_secs(5);
 
-/// `ConfigService` over an [`Api`].
+/// Both services over an [`Api`].
 pub(crate) struct Grpc(pub(crate) Arc<Api>);
 
 #[tonic::async_trait]

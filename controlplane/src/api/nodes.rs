@@ -10,6 +10,10 @@ impl Api {
     pub(crate) fn nodes(&self, caller: &Caller) -> v1::NodesResponse {
         let newest = self.newest();
         let mut nodes = self.nodes.view(&newest);
+        for node in &mut nodes {
+            let expires_ms = self.identities.expires_ms(&node.node_id);
+            node.certificate_expires_ms = expires_ms.unwrap_or(0);
+        }
         if caller.is_limited() {
             for node in &mut nodes {
                 hide(caller, &mut node.errors);

@@ -9,18 +9,32 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    extract::{ConnectInfo, RawPathParams, Request, State},
+    body::Body,
+    extract::{RawPathParams, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on},
-    serve::ListenerExt,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tower::ServiceExt;
 
 use super::{
     Api,
     auth::{Caller, Role},
+};
+use crate::{
+    CALLS, KEEPALIVE,
+    listen::{Connection, Peer},
 };
 
 mod failure;
@@ -35,28 +49,26 @@ use failure::Failure;
 use input::Input;
 use routes::Route;
 
+/// Longest time for the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
 /// Where the API is.
 const BASE: &str = "/api/v1";
 
 /// The running REST listener.
 pub(crate) struct Server {
     address: SocketAddr,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
     /// Serves until the [`Api`] is told to stop.
-    pub(crate) fn start(api: Arc<Api>, listener: TcpListener, address: SocketAddr) -> Self {
-        let mut until = api.shutdown.clone();
-        let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-        let listener = listener.tap_io(|connection| {
-            // It is a hint: calls work without it.
-            let _ = connection.set_nodelay(true);
-        });
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-            let _ = until.wait_for(|down| *down).await;
-        });
-        let task = tokio::spawn(server.into_future());
+    pub(crate) fn start(
+        api: Arc<Api>,
+        incoming: mpsc::Receiver<Connection>,
+        address: SocketAddr,
+    ) -> Self {
+        let until = api.shutdown.clone();
+        let task = tokio::spawn(serve(router(api), incoming, until));
         Self { address, task }
     }
 
@@ -68,13 +80,51 @@ impl Server {
     pub(crate) async fn stopped(self, grace: Duration) {
         let mut task = self.task;
         match timeout(grace, &mut task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the REST server failed"),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the REST server failed"),
             // Somebody keeps a call open: they have been told.
             Err(_) => task.abort(),
         }
     }
+}
+
+async fn serve(
+    router: Router,
+    mut incoming: mpsc::Receiver<Connection>,
+    mut until: watch::Receiver<bool>,
+) {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .max_concurrent_streams(CALLS);
+    let open = GracefulShutdown::new();
+    loop {
+        let connection = tokio::select! {
+            connection = incoming.recv() => connection,
+            _ = until.wait_for(|down| *down) => break,
+        };
+        let Some(connection) = connection else { break };
+        let (router, peer) = (router.clone(), connection.peer.clone());
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer.clone());
+            router.clone().oneshot(request)
+        });
+        let served = http.serve_connection(TokioIo::new(connection), service);
+        let served = open.watch(served.into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(error, "a connection has ended");
+            }
+        });
+    }
+    drop(incoming);
+    open.shutdown().await;
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -99,11 +149,8 @@ fn router(api: Arc<Api>) -> Router {
 
 /// Lets callers with a token of the API through.
 async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let peer = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map(|info| info.0.to_string())
-        .unwrap_or_default();
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.map(Peer::to_string).unwrap_or_default();
     let header = request.headers().get(header::AUTHORIZATION).cloned();
     let mut response = match api.tokens.admit(Role::Admin, header.as_ref(), peer).await {
         Ok(caller) => {

@@ -10,6 +10,7 @@ use std::{
     mem,
     sync::LazyLock,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use fleet_proto::DESCRIPTORS;
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+use tokio::time::timeout;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -26,6 +28,9 @@ pub(crate) use unknown::MOST;
 
 /// A gRPC frame starts with a flag and a length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const FRAME_HEAD: usize = 5;
+
+/// Longest time for a request to arrive.
+const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// What each method takes, by its path.
 static INPUTS: LazyLock<BTreeMap<String, MessageDescriptor>> = LazyLock::new(|| {
@@ -58,12 +63,23 @@ pub(crate) struct Strict<S> {
     inner: S,
     /// Bytes of the largest message.
     largest: usize,
+    /// Longest time for it to arrive.
+    arrival: Duration,
 }
 
 impl<S> Strict<S> {
     /// `largest` is the largest message in bytes: what is read before it is checked.
     pub(crate) fn new(inner: S, largest: usize) -> Self {
-        Self { inner, largest }
+        Self {
+            inner,
+            largest,
+            arrival: ARRIVAL,
+        }
+    }
+
+    /// With another limit on how long a message may take to arrive.
+    pub(crate) fn within(self, arrival: Duration) -> Self {
+        Self { arrival, ..self }
     }
 }
 
@@ -90,13 +106,19 @@ where
             // The service says that there is no such method.
             return Box::pin(self.inner.call(request));
         };
-        let largest = self.largest;
+        let (largest, arrival) = (self.largest, self.arrival);
         // The one that is ready is called, its clone stays.
         let next = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            match checked(body, input, largest).await {
+            let checked = timeout(arrival, checked(body, input, largest)).await;
+            let late = |_| {
+                Err(Status::deadline_exceeded(
+                    "the request did not arrive in time",
+                ))
+            };
+            match checked.unwrap_or_else(late) {
                 Ok(body) => inner.call(Request::from_parts(head, body)).await,
                 Err(status) => Ok(status.into_http()),
             }

@@ -13,9 +13,9 @@ use crate::{publish::Snapshot, store::sqlite::Sqlite};
 const HOUR: u64 = Duration::from_hours(1).as_millis() as u64;
 const MINUTE: u64 = Duration::from_mins(1).as_millis() as u64;
 
-fn vault(seeds: &[u8]) -> Vault {
+fn vault(seeds: &[u8]) -> Arc<Vault> {
     let keys: Vec<_> = seeds.iter().map(|n| Zeroizing::new([*n; 32])).collect();
-    Vault::of(&keys)
+    Arc::new(Vault::of(&keys))
 }
 
 async fn store(folder: &Path) -> Arc<dyn Store> {

@@ -36,6 +36,7 @@ use crate::{api::auth::Role, settings};
 
 mod audit;
 mod history;
+mod identity;
 mod listen;
 mod rows;
 mod session;

@@ -33,6 +33,7 @@ use crate::api::auth::Role;
 
 mod audit;
 mod history;
+mod identity;
 mod rows;
 mod sets;
 mod vault;

@@ -17,6 +17,7 @@ use super::{
 use crate::{api::auth::Role, settings::Database};
 
 mod history;
+mod identity;
 mod postgres;
 mod sets;
 
@@ -27,6 +28,11 @@ use history::{
     revisions_of_projects_are_counted_without_the_others,
 };
 
+use identity::{
+    a_ca_is_kept_once, a_certificate_is_renewed_until_it_is_revoked, a_join_token_lets_in_once,
+    an_id_that_has_joined_is_its_own, of_two_that_race_with_a_join_token_one_gets_in,
+    who_knows_a_number_reads_only_what_came_after,
+};
 use sets::{
     a_dropped_write_leaves_the_sets_as_they_are, sets_are_written_replaced_and_removed,
     sets_change_together_with_a_revision,
@@ -373,6 +379,12 @@ macro_rules! suites {
             sets_change_together_with_a_revision,
             a_dropped_write_leaves_the_sets_as_they_are,
             a_check_value_of_the_store_key_is_kept_once,
+            a_ca_is_kept_once,
+            a_join_token_lets_in_once,
+            of_two_that_race_with_a_join_token_one_gets_in,
+            an_id_that_has_joined_is_its_own,
+            a_certificate_is_renewed_until_it_is_revoked,
+            who_knows_a_number_reads_only_what_came_after,
         );)+
     };
 }

@@ -15,6 +15,8 @@ pub(super) enum End {
     Silent,
     Replaced,
     Shutdown,
+    /// With what it came is good no longer.
+    Void(String),
     /// The node does not keep to the protocol.
     Protocol(String),
 }
@@ -28,7 +30,7 @@ impl End {
             Self::Silent => "it was silent for too long",
             Self::Replaced => "a newer stream has the same node id",
             Self::Shutdown => "the control plane stops",
-            Self::Protocol(what) => what,
+            Self::Void(what) | Self::Protocol(what) => what,
         }
     }
 
@@ -44,6 +46,7 @@ impl End {
             Self::Silent => Some(Err(Status::deadline_exceeded(self.reason().to_owned()))),
             Self::Replaced => go_away(BACK_AFTER_REPLACED_MS),
             Self::Shutdown => go_away(BACK_AFTER_SHUTDOWN_MS),
+            Self::Void(why) => Some(Err(Status::unauthenticated(why))),
             Self::Protocol(what) => Some(Err(Status::invalid_argument(what))),
         }
     }

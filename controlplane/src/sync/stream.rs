@@ -28,6 +28,7 @@ use super::{
     sets::Feed,
 };
 use crate::{
+    identity::credential::Credential,
     publish::{Base, Published, Publisher, Snapshot},
     sets::Shown,
 };
@@ -54,13 +55,19 @@ type Sender = mpsc::Sender<Result<ControlMessage, Status>>;
 /// Serves a stream until either side ends it.
 pub(super) async fn serve(
     mut inbound: impl Inbound,
+    credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
     sets: Arc<Shown>,
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let hello = match hello::first(&mut inbound).await {
+    let hello = hello::first(&mut inbound).await;
+    let admitted = hello.and_then(|hello| {
+        credential.speaks_for(&hello.node_id)?;
+        Ok(hello)
+    });
+    let hello = match admitted {
         Ok(hello) => hello,
         Err(status) => {
             tracing::warn!(error = status.message(), "a data plane was turned away");
@@ -99,6 +106,7 @@ pub(super) async fn serve(
         pinned: false,
         feed: Feed::new(sets, &hello),
         inbound,
+        credential,
         outbound: outbound.clone(),
         publisher,
         published,
@@ -129,6 +137,8 @@ struct InFlight {
 
 struct Stream<I> {
     inbound: I,
+    /// With what it has come.
+    credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
     published: watch::Receiver<Published>,
@@ -268,6 +278,7 @@ impl<I: Inbound> Stream<I> {
             biased;
             _ = &mut self.replaced => return Err(End::Replaced),
             _ = self.shutdown.wait_for(|down| *down) => return Err(End::Shutdown),
+            why = self.credential.void() => return Err(End::Void(why)),
             received = self.inbound.next() => Event::Received(received),
             permit = self.outbound.reserve(), if room => {
                 return permit.map(|_| true).map_err(|_| End::Left);

@@ -27,6 +27,11 @@ impl Caller {
         &self.token.name
     }
 
+    /// Their token, hashed.
+    pub(crate) fn token_hash(&self) -> Hash {
+        self.hash
+    }
+
     /// The projects they are limited to; empty: none, they see all.
     pub(crate) fn projects(&self) -> &[String] {
         &self.token.projects

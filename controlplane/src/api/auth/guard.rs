@@ -8,16 +8,12 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{Extensions, Request, Response, header::AUTHORIZATION};
-use tonic::{
-    Status,
-    body::Body,
-    server::NamedService,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use http::{Request, Response, header::AUTHORIZATION};
+use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
 use super::{Role, Tokens};
+use crate::listen::Peer;
 
 /// A gRPC service for callers with a token of its door. They are found in the
 /// request's extensions as a [`Caller`](super::Caller).
@@ -64,7 +60,8 @@ where
         let door = self.door;
         Box::pin(async move {
             let header = request.headers().get(AUTHORIZATION).cloned();
-            let peer = peer(request.extensions());
+            let peer = request.extensions().get::<Peer>();
+            let peer = peer.map(Peer::to_string).unwrap_or_default();
             match tokens.admit(door, header.as_ref(), peer).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
@@ -74,14 +71,4 @@ where
             }
         })
     }
-}
-
-fn peer(extensions: &Extensions) -> String {
-    let plain = extensions.get::<TcpConnectInfo>();
-    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
-    plain
-        .or(tls.map(TlsConnectInfo::get_ref))
-        .and_then(TcpConnectInfo::remote_addr)
-        .map(|address| address.to_string())
-        .unwrap_or_default()
 }

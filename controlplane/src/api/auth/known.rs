@@ -11,7 +11,7 @@ use fleet_proto::{
 };
 use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{Access, Caller, Role};
 use crate::{
@@ -39,6 +39,8 @@ pub(crate) struct Tokens {
     /// One writes or reads the store at a time, so that what was read before a
     /// write does not replace what was written. When it was last read.
     turn: tokio::sync::Mutex<Instant>,
+    /// Counts changes of base tokens.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -76,6 +78,7 @@ impl Tokens {
             store,
             known: RwLock::new(known),
             turn: tokio::sync::Mutex::new(Instant::now()),
+            changes: watch::Sender::new(0),
         };
         let mut plain = [None, None];
         for (role, plain) in Role::ALL.into_iter().zip(&mut plain) {
@@ -135,6 +138,8 @@ impl Tokens {
         let mut known = self.known.write();
         known.base.retain(|t| t.role != role || t.label != label);
         known.base.push(row);
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -143,6 +148,8 @@ impl Tokens {
         self.store.remove_token(role, label).await?;
         let mut known = self.known.write();
         known.base.retain(|t| t.role != role || t.label != label);
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -220,6 +227,16 @@ impl Tokens {
         self.find(Role::Admin, caller.hash).map(drop)
     }
 
+    /// Hears of every change of a base token.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether this, hashed, is a node token.
+    pub(crate) fn is_node_token(&self, hash: Hash) -> bool {
+        self.find(Role::Node, hash).is_ok()
+    }
+
     /// Takes the same time for any wrong token.
     fn find(&self, door: Role, hash: Hash) -> Result<Caller, Refused> {
         let known = self.known.read();
@@ -256,7 +273,7 @@ impl Tokens {
     }
 
     /// Reads the tokens again, unless that was done just now.
-    async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         // Who is busy with them has them fresh in a moment.
         let Ok(mut turn) = self.turn.try_lock() else {
             return;
@@ -276,8 +293,12 @@ impl Tokens {
     async fn load(&self, turn: &mut Instant) -> Result<(), StoreError> {
         let base = self.store.tokens().await?;
         let api = self.store.api_tokens().await?;
+        let other = self.known.read().base != base;
         *self.known.write() = Known { base, api };
         *turn = Instant::now();
+        if other {
+            self.changes.send_modify(|count| *count += 1);
+        }
         Ok(())
     }
 }

@@ -18,6 +18,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Failure, Input};
 use crate::api::{Api, ApiError, auth::Caller, reports::Lines};
 
+pub(super) mod identity;
+
 /// The type of an answer that goes on: a JSON text each line.
 pub(super) const LINES: &str = "application/x-ndjson";
 

@@ -265,6 +265,48 @@ pub(super) fn all() -> Vec<Route> {
         .takes("RotateSessionKeysRequest", true)
         .gives("RotateSessionKeysResponse"),
         get(
+            "/join-tokens",
+            "listJoinTokens",
+            "Tokens with which data planes can join.",
+            handlers::identity::tokens,
+        )
+        .query(&[param(
+            "all",
+            Value::Flag,
+            "Also those that are used, revoked or expired.",
+        )])
+        .gives("ListJoinTokensResponse"),
+        post(
+            "/join-tokens",
+            "createJoinToken",
+            "Makes a token with which one data plane can join.",
+            handlers::identity::create_token,
+        )
+        .takes("CreateJoinTokenRequest", true)
+        .gives("CreateJoinTokenResponse")
+        .statuses(&[201]),
+        delete(
+            "/join-tokens/{id}",
+            "revokeJoinToken",
+            "Makes a join token void.",
+            handlers::identity::revoke_token,
+        )
+        .gives("RevokeJoinTokenResponse"),
+        post(
+            "/nodes/{id}/revoke",
+            "revokeNode",
+            "Makes the certificates of a data plane void.",
+            handlers::identity::revoke_node,
+        )
+        .gives("RevokeNodeResponse"),
+        get(
+            "/trust",
+            "getTrust",
+            "The CA that certificates of this fleet are of.",
+            handlers::identity::trust,
+        )
+        .gives("GetTrustResponse"),
+        get(
             "/whoami",
             "whoAmI",
             "What the token of this call may do.",

@@ -40,6 +40,7 @@ fn accepted() -> Node {
     let nodes = Arc::new(Registry::new(Vec::new()));
     tokio::spawn(serve(
         ReceiverStream::new(inbound),
+        Credential::of_a_test(),
         outbound,
         publisher,
         Arc::default(),
