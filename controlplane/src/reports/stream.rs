@@ -14,7 +14,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Level, Reports};
-use crate::sync::valid_node_id;
+use crate::{identity::credential::Credential, sync::valid_node_id};
 
 /// A node says hello within this time, and something every 10 s from then on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,10 +47,14 @@ impl FleetReports for Server {
         &self,
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::ReportsStream>, Status> {
+        let credential = request.extensions().get::<Credential>().cloned();
+        let credential =
+            credential.ok_or_else(|| Status::internal("a stream has come past the guard"))?;
         let (sender, receiver) = mpsc::channel(WINDOW);
         let (reports, shutdown) = (Arc::clone(&self.reports), self.shutdown.clone());
         tokio::spawn(async move {
-            let ended = serve(request.into_inner(), &sender, &reports, shutdown).await;
+            let inbound = request.into_inner();
+            let ended = serve(inbound, credential, &sender, &reports, shutdown).await;
             if let Err(status) = ended {
                 // The node may have left already.
                 let _ = timeout(PATIENCE, sender.send(Err(status))).await;
@@ -62,16 +66,19 @@ impl FleetReports for Server {
 
 async fn serve(
     mut inbound: Streaming<NodeReport>,
+    mut credential: Credential,
     outbound: &Answers,
     reports: &Arc<Reports>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Status> {
     let hello = first(&mut inbound).await?;
+    credential.speaks_for(&hello.node_id)?;
     let (session, mut wanted, mut replaced) = reports.connect(&hello.node_id);
     tracing::debug!(node = hello.node_id, boot = hello.boot_id, "reports");
     loop {
         let received = tokio::select! {
             _ = &mut replaced => return Err(taken()),
+            why = credential.void() => return Err(Status::unauthenticated(why)),
             () = stopped(&mut shutdown) => {
                 return Err(Status::unavailable("the control plane stops"));
             }
