@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use fleet_proto::v1::config_service_client::ConfigServiceClient;
+use fleet_proto::v1::{
+    config_service_client::ConfigServiceClient, security_service_client::SecurityServiceClient,
+};
 use tonic::{
     Request, Status,
     metadata::AsciiMetadataValue,
@@ -17,6 +19,9 @@ const MAX_MESSAGE: usize = 64 << 20;
 
 /// A client of a control plane's `ConfigService`.
 pub(crate) type Client = ConfigServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A client of its `SecurityService`.
+pub(crate) type Security = SecurityServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// A control plane.
 #[derive(Clone, Default)]
@@ -57,6 +62,23 @@ impl Interceptor for Bearer {
 /// # Errors
 /// It cannot be reached, or the address or the token cannot be used.
 pub(crate) async fn connect(target: &ControlPlane) -> Result<Client, Failure> {
+    let (channel, bearer) = open(target).await?;
+    Ok(ConfigServiceClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}
+
+/// Connects to the part of a control plane that says what must stop working.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn security(target: &ControlPlane) -> Result<Security, Failure> {
+    let (channel, bearer) = open(target).await?;
+    Ok(SecurityServiceClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_MESSAGE))
+}
+
+async fn open(target: &ControlPlane) -> Result<(Channel, Bearer), Failure> {
     let url = &target.url;
     let encrypted = url.starts_with("https://");
     if !encrypted && !url.starts_with("http://") {
@@ -99,9 +121,5 @@ pub(crate) async fn connect(target: &ControlPlane) -> Result<Client, Failure> {
             "cannot reach the control plane at {url}: {why}; {hint}"
         ))
     })?;
-    Ok(
-        ConfigServiceClient::with_interceptor(channel, Bearer(value))
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE),
-    )
+    Ok((channel, Bearer(value)))
 }

@@ -13,6 +13,8 @@ mod e2e {
     mod fleet;
     mod hostile;
     mod replace;
+    mod revoke;
+    mod secrets;
     mod split;
     mod stdio;
     mod swap;

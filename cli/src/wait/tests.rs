@@ -23,7 +23,13 @@ fn problem(kind: Kind, name: &str) -> fleet_proto::v1::Problem {
 }
 
 fn judged(nodes: Vec<Node>, keys: &[Key]) -> Verdict {
-    judge(&NodesResponse { nodes, revision: 7 }, 7, Some(keys))
+    judge(
+        &NodesResponse { nodes, revision: 7 },
+        Wanted {
+            keys: Some(keys),
+            ..WANTED
+        },
+    )
 }
 
 #[test]
@@ -57,6 +63,36 @@ fn a_nack_names_the_node_and_every_reason() {
         verdict.refused[0].starts_with("a refused revision 7: "),
         "{verdict:?}"
     );
+}
+
+#[test]
+fn a_node_without_the_new_values_is_waited_for_and_one_that_cannot_take_them_is_not() {
+    let with = |version| Node {
+        sets: vec![fleet_proto::v1::SetVersion {
+            set: SetKind::Secrets.into(),
+            version,
+            tag: Vec::new(),
+        }],
+        ..node("n", NodeState::Synced, 7)
+    };
+    let mut failed = with(2);
+    failed.degraded = vec![fleet_proto::v1::Problem {
+        path: "secrets".to_owned(),
+        message: "no room".to_owned(),
+        ..Default::default()
+    }];
+    let wanted = Wanted {
+        secrets: 3,
+        ..WANTED
+    };
+    let judged = |node| {
+        let nodes = vec![node];
+        judge(&NodesResponse { nodes, revision: 7 }, wanted)
+    };
+    assert_eq!(judged(node("n", NodeState::Synced, 7)).pending, ["n"]);
+    assert_eq!(judged(with(2)).pending, ["n"]);
+    assert_eq!(judged(with(3)).served, ["n"]);
+    assert!(judged(failed).refused[0].contains("no room"));
 }
 
 #[test]
@@ -106,6 +142,7 @@ async fn waited_for(wanted: Wanted<'_>, script: Vec<Vec<Node>>) -> Result<(), Fa
 
 const WANTED: Wanted<'_> = Wanted {
     revision: 7,
+    secrets: 0,
     keys: Some(&[]),
     percent: 100,
     timeout: Duration::from_secs(60),

@@ -62,7 +62,7 @@ pub(super) async fn clients(url: &str, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-fn printed(output: &Output) -> (Option<i32>, String, String) {
+pub(super) fn printed(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
         output.status.code(),
