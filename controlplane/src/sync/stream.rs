@@ -233,6 +233,10 @@ impl<I: Inbound> Stream<I> {
     /// Deals with the next thing that happens. With `room`, that may be that there
     /// is room for a message (`true`).
     async fn wait(&mut self, room: bool) -> Result<bool, End> {
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "it lives for one turn, on the stack"
+        )]
         enum Event {
             Received(Option<Result<NodeMessage, Status>>),
             Beat,
