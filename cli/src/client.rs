@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use fleet_proto::v1::{
     config_service_client::ConfigServiceClient, report_service_client::ReportServiceClient,
+    security_service_client::SecurityServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -22,6 +23,9 @@ pub(crate) type Client = ConfigServiceClient<InterceptedService<Channel, Bearer>
 
 /// A client of a control plane's `ReportService`.
 pub(crate) type Reports = ReportServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A client of its `SecurityService`.
+pub(crate) type Security = SecurityServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// A control plane.
 #[derive(Clone, Default)]
@@ -76,6 +80,16 @@ pub(crate) async fn reports(target: &ControlPlane) -> Result<Reports, Failure> {
     let (channel, bearer) = open(target).await?;
     let client = ReportServiceClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// Connects to the part of a control plane that says what must stop working.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn security(target: &ControlPlane) -> Result<Security, Failure> {
+    let (channel, bearer) = open(target).await?;
+    Ok(SecurityServiceClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_MESSAGE))
 }
 
 async fn open(target: &ControlPlane) -> Result<(Channel, Bearer), Failure> {

@@ -50,7 +50,7 @@ fn the_first_key_seals_and_each_opens() {
 }
 
 fn no_key(found: Result<Vault, StoreKeyError>) -> String {
-    found.err().expect("a key was found").to_string()
+    found.expect_err("a key was found").to_string()
 }
 
 #[test]
