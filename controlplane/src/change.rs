@@ -1,7 +1,8 @@
 //! What a write results in: the set as it will be, checked whole, as a revision.
 //!
 //! On the config way: between `api` and `store`. Everything happens inside one
-//! transaction that holds the head; a dry run is that transaction dropped.
+//! transaction that holds the head; a dry run does the same to the newest revision as it
+//! is read, and holds up no writer.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::{
     api::strict::is_newer,
     clock::now_ms,
     publish::{Publisher, Snapshot},
-    store::{AuditRow, ChangeRow, Head, RevisionRow, Store, StoreError, Write},
+    store::{AuditRow, ChangeRow, Head, ResourceRow, RevisionRow, Store, StoreError, Write},
 };
 
 mod difference;
@@ -245,19 +246,16 @@ impl Changes {
 
     async fn transact(&self, request: Request) -> Result<Outcome, ChangeError> {
         let (work, mut audit) = self.prepare(request.work, &request.author).await?;
+        if request.dry_run {
+            let projects = request.author.projects;
+            return self.rehearse(work, projects, request.expect_revision).await;
+        }
         let _turn = self.turn.lock().await;
         let mut write = self.store.write().await?;
         let head = write.head().clone();
-        if let Some(expected) = request.expect_revision
-            && expected != head.revision
-        {
-            return Err(ChangeError::Conflict {
-                expected,
-                newest: head.revision,
-            });
-        }
-        let base = self.base(&head, write.as_mut()).await?;
+        expect(request.expect_revision, head.revision)?;
         let projects = request.author.projects;
+        let base = self.base(&head, write.as_mut(), &projects).await?;
         let (plan, differences) = blocking(move || {
             let plan = within(&base, work.on(&base), &projects)?;
             let differences = differences(&base, &plan);
@@ -267,7 +265,7 @@ impl Changes {
 
         let changed = plan.valid.root_hash() != head.root_hash;
         let revision = head.revision + u64::from(changed);
-        if changed && !request.dry_run {
+        if changed {
             let (author, message) = (request.author.name, request.message);
             let row = revision_row(&head, &plan.valid, &plan.rows, author, message);
             tracing::info!(
@@ -298,6 +296,45 @@ impl Changes {
             changed,
             changes: plan.changes,
         })
+    }
+
+    /// What a write would do to the newest revision.
+    async fn rehearse(
+        &self,
+        work: Target,
+        projects: Vec<String>,
+        expected: Option<u64>,
+    ) -> Result<Outcome, ChangeError> {
+        let (head, base) = self.newest(&projects).await?;
+        expect(expected, head.revision)?;
+        let plan = blocking(move || within(&base, work.on(&base), &projects)).await??;
+        let changed = plan.valid.root_hash() != head.root_hash;
+        Ok(Outcome {
+            revision: head.revision + u64::from(changed),
+            changed,
+            changes: plan.changes,
+        })
+    }
+
+    /// The newest revision as it is read, without a lock: the published one, unless
+    /// another control plane has written since.
+    async fn newest(&self, projects: &[String]) -> Result<(Head, Valid), ChangeError> {
+        let Some(shared) = self.store.shared() else {
+            let newest = self.publisher.newest();
+            let head = Head {
+                lineage: newest.lineage.to_string(),
+                revision: newest.revision,
+                root_hash: newest.root_hash(),
+            };
+            return Ok((head, newest.resources.clone()));
+        };
+        let head = shared.head().await?;
+        if let Some(published) = self.published(&head) {
+            return Ok((head, published));
+        }
+        let (head, rows) = shared.newest().await?;
+        let base = loaded(&head, rows, projects).await?;
+        Ok((head, base))
     }
 
     /// What can be read before the head is locked: revisions do not change.
@@ -331,20 +368,48 @@ impl Changes {
     }
 
     /// The set at the head: the published one, unless somebody else has written.
-    async fn base(&self, head: &Head, write: &mut dyn Write) -> Result<Valid, ChangeError> {
-        let newest = self.publisher.newest();
-        if newest.revision == head.revision && newest.root_hash() == head.root_hash {
-            return Ok(newest.resources.clone());
+    async fn base(
+        &self,
+        head: &Head,
+        write: &mut dyn Write,
+        projects: &[String],
+    ) -> Result<Valid, ChangeError> {
+        if let Some(published) = self.published(head) {
+            return Ok(published);
         }
         let rows = write.resources().await?;
-        let (valid, _) = blocking(move || load(rows))
-            .await?
-            .map_err(ChangeError::Invalid)?;
-        if valid.root_hash() != head.root_hash {
-            let revision = head.revision;
-            return Err(StoreError::OtherVersion { revision }.into());
-        }
-        Ok(valid)
+        loaded(head, rows, projects).await
+    }
+
+    /// The published set, if it is the one at the head.
+    fn published(&self, head: &Head) -> Option<Valid> {
+        let newest = self.publisher.newest();
+        let same = newest.revision == head.revision && newest.root_hash() == head.root_hash;
+        same.then(|| newest.resources.clone())
+    }
+}
+
+/// Stored rows as the set at the head. What is wrong with others' is not for authors who
+/// are limited to projects.
+async fn loaded(
+    head: &Head,
+    rows: Vec<ResourceRow>,
+    projects: &[String],
+) -> Result<Valid, ChangeError> {
+    let (valid, _) = blocking(move || load(rows))
+        .await?
+        .map_err(|problems| ChangeError::Invalid(of_projects(problems, projects)))?;
+    if valid.root_hash() != head.root_hash {
+        let revision = head.revision;
+        return Err(StoreError::OtherVersion { revision }.into());
+    }
+    Ok(valid)
+}
+
+fn expect(expected: Option<u64>, newest: u64) -> Result<(), ChangeError> {
+    match expected {
+        Some(expected) if expected != newest => Err(ChangeError::Conflict { expected, newest }),
+        _ => Ok(()),
     }
 }
 
