@@ -4,6 +4,7 @@
 //!
 //! - [`settings`]: what a control plane is told at start;
 //! - `listen`: connections and their TLS;
+//! - `serve`: which service is behind which guard;
 //! - `identity`: who may be a node: certificates, and the guard of the nodes' doors;
 //! - `api`: the service behind the doors; `api/grpc` and `api/rest` are the doors,
 //!   `api/auth` their guard, and `api/strict` turns away what this version would not
@@ -18,7 +19,6 @@
 //! - `reports`: how they say they do, and their logs for who follows them.
 
 use std::{
-    convert::Infallible,
     fs::{File, TryLockError},
     io,
     net::SocketAddr,
@@ -27,19 +27,8 @@ use std::{
     time::Duration,
 };
 
-use fleet_proto::{
-    v1::{
-        config_service_server::ConfigServiceServer, fleet_identity_server::FleetIdentityServer,
-        fleet_reports_server::FleetReportsServer, fleet_sync_server::FleetSyncServer,
-        identity_service_server::IdentityServiceServer, report_service_server::ReportServiceServer,
-        security_service_server::SecurityServiceServer,
-    },
-    validate::Problem,
-};
+use fleet_proto::validate::Problem;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::transport::Server;
 
 mod api;
 mod change;
@@ -48,6 +37,7 @@ mod identity;
 mod listen;
 mod publish;
 mod reports;
+mod serve;
 mod sets;
 pub mod settings;
 mod store;
@@ -62,23 +52,15 @@ pub use vault::{StoreKey, StoreKeyError};
 
 use api::{
     Api,
-    auth::{Guarded, Role, TokenError, Tokens},
-    grpc::{self, Grpc},
+    auth::{Role, TokenError, Tokens},
     rest,
-    strict::Strict,
 };
 use change::{ChangeError, Changes};
-use identity::{
-    Identities, IdentityError,
-    enrol::{self, Enrol},
-    guard::ForNodes,
-};
-use listen::{
-    Connection, Limits,
-    tls::{NoTls, Shown},
-};
+use identity::Identities;
+use listen::Limits;
 use publish::follow::Follow;
 use reports::Reports;
+use serve::{Tls, secure};
 use sets::{Sets, SetsError};
 use store::{
     Store, StoreError,
@@ -93,10 +75,6 @@ const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 /// Connections at once: nodes hold one each, people and CI are few.
 const GRPC_CONNECTIONS: usize = 16_384;
 const REST_CONNECTIONS: usize = 1024;
-/// Calls and streams at once on one connection.
-const CALLS: u32 = 256;
-/// A connection without an answer to a ping for so long is dead.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long streams and calls may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -112,9 +90,12 @@ pub struct ControlPlane {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     persist: JoinHandle<()>,
     follow: JoinHandle<()>,
+    tend: JoinHandle<()>,
     /// Aborted at the end.
     background: Vec<JoinHandle<()>>,
     tls: bool,
+    #[cfg(test)]
+    identities: Arc<Identities>,
     /// Held as long as the file is in use.
     _lock: Option<File>,
 }
@@ -289,21 +270,17 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         rest::Server::start(Arc::clone(&api), incoming, address)
     });
     let incoming = listen::accept(listener, grpc_tls, Limits::of(GRPC_CONNECTIONS));
-    let streams = Streams {
-        sync: Sync::new(
-            publisher,
-            Arc::clone(sets.shown()),
-            Arc::clone(&nodes),
-            stopped.clone(),
-        ),
-        reports: reports::stream::Server::new(reports, stopped.clone()),
-    };
-    let server = tokio::spawn(serve(api, streams, incoming, stopped.clone()));
+    let sync = Sync::new(
+        publisher,
+        Arc::clone(sets.shown()),
+        Arc::clone(&nodes),
+        stopped.clone(),
+    );
+    let reports = reports::stream::Server::new(reports, stopped.clone());
+    let server = tokio::spawn(serve::grpc(api, sync, reports, incoming, stopped.clone()));
     let follow = tokio::spawn(follow.run(stopped.clone()));
-    let mut background = vec![
-        tokio::spawn(identities.run(stopped.clone())),
-        tokio::spawn(sets.run(stopped.clone())),
-    ];
+    let tend = tokio::spawn(sets.run(stopped.clone()));
+    let mut background = vec![tokio::spawn(Arc::clone(&identities).run(stopped.clone()))];
     let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
     background.extend(tls.as_ref().map(keep));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
@@ -320,105 +297,13 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         server,
         persist,
         follow,
+        tend,
         background,
         tls,
+        #[cfg(test)]
+        identities,
         _lock: lock,
     })
-}
-
-/// The gRPC doors: two for people and CI, one for nodes, one for who is to become one.
-/// The services for nodes that hold a stream.
-struct Streams {
-    sync: Sync,
-    reports: reports::stream::Server,
-}
-
-async fn serve(
-    api: Arc<Api>,
-    Streams { sync, reports }: Streams,
-    incoming: tokio::sync::mpsc::Receiver<Connection>,
-    mut until: watch::Receiver<bool>,
-) -> Result<(), tonic::transport::Error> {
-    let (tokens, identities) = (Arc::clone(&api.tokens), Arc::clone(&api.identities));
-    let config = ConfigServiceServer::new(Grpc(Arc::clone(&api)))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let security = SecurityServiceServer::new(Grpc(Arc::clone(&api)));
-    let told = ReportServiceServer::new(grpc::reports::Reports(Arc::clone(&api)))
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let identity = IdentityServiceServer::new(Grpc(api));
-    let enrol = FleetIdentityServer::new(Enrol::new(Arc::clone(&identities)));
-    let enrol = Strict::new(enrol, enrol::LARGEST).within(enrol::PATIENCE);
-    let reports =
-        FleetReportsServer::new(reports).max_decoding_message_size(reports::stream::LARGEST);
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(Some(CALLS))
-        .add_service(Guarded::new(
-            Strict::new(config, LARGEST_MESSAGE),
-            Arc::clone(&tokens),
-            Role::Admin,
-        ))
-        .add_service(Guarded::new(
-            Strict::new(told, LARGEST_MESSAGE),
-            Arc::clone(&tokens),
-            Role::Admin,
-        ))
-        .add_service(Guarded::new(
-            Strict::new(security, LARGEST_MESSAGE),
-            Arc::clone(&tokens),
-            Role::Admin,
-        ))
-        .add_service(Guarded::new(
-            Strict::new(identity, enrol::LARGEST),
-            tokens,
-            Role::Admin,
-        ))
-        .add_service(enrol)
-        .add_service(ForNodes::new(
-            FleetSyncServer::new(sync),
-            Arc::clone(&identities),
-        ))
-        .add_service(ForNodes::new(reports, identities))
-        .serve_with_incoming_shutdown(
-            ReceiverStream::new(incoming).map(Ok::<_, Infallible>),
-            async move {
-                let _ = until.wait_for(|down| *down).await;
-            },
-        )
-        .await
-}
-
-/// TLS of both listeners.
-struct Tls {
-    shown: Arc<Shown>,
-    grpc: TlsAcceptor,
-    rest: TlsAcceptor,
-}
-
-impl Tls {
-    fn acceptors(&self) -> [Option<TlsAcceptor>; 2] {
-        [Some(self.grpc.clone()), Some(self.rest.clone())]
-    }
-}
-
-async fn secure(settings: &Settings, identities: &Identities) -> Result<Option<Tls>, StartError> {
-    let Some(source) = &settings.tls else {
-        return Ok(None);
-    };
-    let failed = |error: IdentityError| StartError::Store(error.to_string());
-    let ca = identities.ca().await.map_err(failed)?;
-    let shown = match Shown::new(source, ca) {
-        Ok(shown) => shown,
-        Err(NoTls::File(error)) => return Err(error.into()),
-        Err(NoTls::Ca(error)) => return Err(failed(error)),
-    };
-    let grpc = shown.acceptor(Some(ca), &[b"h2"]).map_err(failed)?;
-    let rest = shown
-        .acceptor(None, &[b"h2", b"http/1.1"])
-        .map_err(failed)?;
-    Ok(Some(Tls { shown, grpc, rest }))
 }
 
 /// A SQLite file is this process's alone; a Postgres is anybody's.
@@ -524,6 +409,7 @@ impl ControlPlane {
     fn abandon(&self) {
         self.server.abort();
         self.follow.abort();
+        self.tend.abort();
         self.persist.abort();
         for task in &self.background {
             task.abort();
@@ -555,6 +441,7 @@ impl ControlPlane {
         for task in self.background {
             task.abort();
         }
+        let _ = self.tend.await;
         self.nodes.flush(&*self.store).await;
         if let Some(shared) = self.store.shared()
             && let Err(error) = shared.leave().await

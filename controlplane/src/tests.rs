@@ -30,6 +30,8 @@ mod config;
 mod damage;
 mod delta;
 mod fake_node;
+mod identity;
+mod listeners;
 mod outage;
 mod remove;
 mod reports;

@@ -6,6 +6,7 @@ pub mod apply;
 mod file;
 mod kept_sets;
 mod last_good;
+mod link;
 mod reconnect;
 mod reports;
 mod sets;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use fleet_proto::validate::Valid;
 use tokio::sync::watch;
 
+pub use link::LinkError;
 pub use status::Status;
 
 use crate::{
@@ -27,6 +29,7 @@ use crate::{
 };
 pub use kept_sets::KeptSets;
 use last_good::LastGood;
+use link::Link;
 use sets::Sets;
 
 /// What is served, in the form in which it came: what a delta is applied to.
@@ -45,6 +48,17 @@ pub struct Restored {
     sets: Sets,
     /// The newest file has to be written anew.
     stale: bool,
+}
+
+/// The way to the control planes, if there are any.
+pub struct Way(Option<Arc<Link>>);
+
+/// Finds the way to the control planes, without going it.
+///
+/// # Errors
+/// What the settings say of it does not fit together.
+pub fn way(settings: &Settings) -> Result<Way, LinkError> {
+    Ok(Way(Link::new(settings)?.map(Arc::new)))
 }
 
 /// Where secrets, session keys and revocations are kept; `None`: nowhere.
@@ -116,9 +130,12 @@ fn is_kept(settings: &Settings) -> bool {
 
 /// Follows the source until the node is dropped. A source that fails leaves the
 /// table as it is.
-pub async fn follow(node: Arc<Node>, restored: Restored) {
-    match node.settings.source.clone() {
-        Source::ControlPlane { urls, token } => {
+pub async fn follow(node: Arc<Node>, restored: Restored, way: Way) {
+    match (node.settings.source.clone(), way.0) {
+        (Source::ControlPlane { .. }, None) => {
+            tracing::error!("there is no way to a control plane");
+        }
+        (Source::ControlPlane { .. }, Some(link)) => {
             let Restored {
                 last_good,
                 held,
@@ -135,10 +152,11 @@ pub async fn follow(node: Arc<Node>, restored: Restored) {
                 ));
             }
             let boot_id = uuid::Uuid::new_v4().to_string();
-            let reports = reports::run(node.clone(), boot_id.clone(), token.clone());
-            let sync = stream::follow(node, urls, token, boot_id, (held, sets), applied);
-            tokio::join!(reports, sync);
+            let reports = reports::run(node.clone(), boot_id.clone(), Arc::clone(&link));
+            let renewal = Arc::clone(&link).keep();
+            let sync = stream::follow(node, link, boot_id, (held, sets), applied);
+            tokio::join!(reports, renewal, sync);
         }
-        Source::File(path) => file::follow(node, &path).await,
+        (Source::File(path), _) => file::follow(node, &path).await,
     }
 }

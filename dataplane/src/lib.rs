@@ -80,6 +80,9 @@ pub enum StartError {
         "--admin-listen {0} is not a loopback address: set MCP_FLEET_ADMIN_LISTENER_TOKEN to the token that it is to ask for"
     )]
     OpenAdmin(SocketAddr),
+    /// The way to the control planes is not as it should be.
+    #[error(transparent)]
+    Link(#[from] control::LinkError),
     /// Certificate or key do not work.
     #[error("TLS: {0}")]
     Tls(#[from] BadFile),
@@ -142,6 +145,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let plain_is_fine = settings.insecure || tls.is_some();
     let mcp = listen_on("--listen", settings.listen, plain_is_fine).await?;
     let admin = listen_on("--admin-listen", settings.admin_listen, plain_is_fine).await?;
+    let way = control::way(&settings)?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
     let ring = key_ring(&settings)?;
     let kept = control::kept_sets(&settings)?;
@@ -163,7 +167,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let acceptor = tokio::spawn(workers.accept(mcp));
     let mut tasks = vec![
         serve_admin(&node, admin, router)?,
-        tokio::spawn(control::follow(node.clone(), restored)),
+        tokio::spawn(control::follow(node.clone(), restored, way)),
         tokio::spawn(sweep(node.clone())),
         tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
     ];

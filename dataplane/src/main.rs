@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
     listen::tls::TlsFiles,
     logs,
-    settings::{Allow, Guard, Settings, Source},
+    settings::{Allow, Credentials, Guard, Secret, Settings, Source},
     upstream::guard,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,9 +36,25 @@ struct Flags {
         value_delimiter = ','
     )]
     control_plane: Vec<String>,
-    /// Node token, as the control plane printed it on its first start.
+    /// Authorities (PEM) that the certificate of the control plane may come from; left out: the
+    /// one that the join token names, or those of the system.
+    #[arg(long, value_name = "FILE", env = "MCP_FLEET_CONTROL_PLANE_CA")]
+    control_plane_ca: Option<PathBuf>,
+    /// File with a join token (`mcpctl node join-token`), for the first start; or the token itself
+    /// in MCP_FLEET_JOIN_TOKEN. Key and certificate are kept in --data-dir from then on.
+    #[arg(long, value_name = "FILE", env = "MCP_FLEET_JOIN_TOKEN_FILE")]
+    join_token_file: Option<PathBuf>,
+    /// Instead of joining: the node token, as the control plane printed it on its first start.
     #[arg(long, env = "MCP_FLEET_NODE_TOKEN", hide_env_values = true)]
     node_token: Option<String>,
+    /// The node token in a file, read again for every connection.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_FLEET_NODE_TOKEN_FILE",
+        conflicts_with = "node_token"
+    )]
+    node_token_file: Option<PathBuf>,
     /// Serve this file, without a control plane; it is watched for changes.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -185,10 +201,11 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         Some(file) => Source::File(file),
         None => Source::ControlPlane {
             urls: flags.control_plane,
-            token: flags.node_token.context(
-                "no node token: pass --node-token, or set MCP_FLEET_NODE_TOKEN, to the one that \
-                 mcp-controlplane printed on its first start",
-            )?,
+            credentials: Credentials {
+                join_token: secret(flags.join_token_file, variable("MCP_FLEET_JOIN_TOKEN")),
+                node_token: secret(flags.node_token_file, flags.node_token),
+                ca: flags.control_plane_ca,
+            },
         },
     };
     let node_id = match flags.node_id {
@@ -220,6 +237,16 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         extra_path: Vec::new(),
         drain: Duration::from_secs(flags.drain_seconds),
     })
+}
+
+/// A secret that was given in one of two ways; an empty one counts as none.
+fn secret(file: Option<PathBuf>, text: Option<String>) -> Option<Secret> {
+    let text = text.filter(|text| !text.is_empty()).map(Secret::Text);
+    file.map(Secret::File).or(text)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn host_name() -> Option<String> {

@@ -1,7 +1,7 @@
 //! What a node is told at boot: where it listens, where its configuration comes
 //! from, and what pushed configuration may do on this machine.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, fs, io, net::SocketAddr, path::PathBuf};
 
 use crate::listen::tls::TlsFiles;
 
@@ -51,14 +51,76 @@ pub struct Settings {
 pub enum Source {
     /// A fleet's control plane.
     ControlPlane {
-        /// The gRPC addresses of its processes, such as `http://127.0.0.1:8182`;
-        /// tried in random order.
+        /// The gRPC addresses of its processes, such as `https://control:8182`; tried
+        /// in random order. Without TLS only on this machine, unless
+        /// [`insecure`](Settings::insecure) says otherwise.
         urls: Vec<String>,
-        /// The node token.
-        token: String,
+        /// With what this node comes, and whom it takes for a control plane.
+        credentials: Credentials,
     },
     /// A file, watched for changes.
     File(PathBuf),
+}
+
+/// With what a node comes to a control plane, and whom it takes for one. A certificate
+/// in the data directory goes first, then the join token, then the node token.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// Gets this node its first certificate; used once. Needs a data directory.
+    pub join_token: Option<Secret>,
+    /// The token that all nodes may share.
+    pub node_token: Option<Secret>,
+    /// Authorities (PEM) that the certificate of the control plane may come from;
+    /// `None`: those of the system, unless the join token says which.
+    pub ca: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// A node token.
+    #[must_use]
+    pub fn node_token(token: impl Into<String>) -> Self {
+        Self {
+            node_token: Some(Secret::Text(token.into())),
+            ..Self::default()
+        }
+    }
+}
+
+/// A secret, or where it is. Shown by neither `Debug` nor errors.
+#[derive(Clone)]
+pub enum Secret {
+    /// The secret.
+    Text(String),
+    /// A file with nothing else in it; read whenever it is needed.
+    File(PathBuf),
+}
+
+impl Secret {
+    /// The secret, without space around it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there is nothing in it.
+    pub fn read(&self) -> io::Result<String> {
+        let text = match self {
+            Self::Text(text) => text.clone(),
+            Self::File(path) => fs::read_to_string(path)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?,
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+        }
+        Ok(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("(not shown)"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What configuration may do on this machine. A pushed stdio command is remote
@@ -104,7 +166,7 @@ impl Default for Settings {
             insecure: false,
             source: Source::ControlPlane {
                 urls: vec!["http://127.0.0.1:8182".to_owned()],
-                token: String::new(),
+                credentials: Credentials::default(),
             },
             node_id: String::new(),
             labels: BTreeMap::new(),

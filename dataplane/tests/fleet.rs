@@ -9,7 +9,7 @@ use fleet_proto::v1::{
 use mcp_controlplane::ControlPlane;
 use mcp_dataplane::{
     DataPlane,
-    settings::{Guard, Settings, Source},
+    settings::{Credentials, Guard, Settings, Source},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -105,7 +105,7 @@ fn node_settings(urls: Vec<String>, token: &str, data_dir: &Path) -> Settings {
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         source: Source::ControlPlane {
             urls,
-            token: token.to_owned(),
+            credentials: Credentials::node_token(token),
         },
         node_id: "n1".to_owned(),
         data_dir: Some(data_dir.to_owned()),

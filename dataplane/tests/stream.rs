@@ -21,7 +21,7 @@ use fleet_proto::{
 };
 use mcp_dataplane::{
     DataPlane,
-    settings::{Guard, Settings, Source},
+    settings::{Credentials, Guard, Settings, Source},
 };
 use tokio::{
     net::TcpListener,
@@ -73,7 +73,7 @@ async fn node(urls: Vec<String>) -> DataPlane {
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         source: Source::ControlPlane {
             urls,
-            token: "token".to_owned(),
+            credentials: Credentials::node_token("token"),
         },
         node_id: "n1".to_owned(),
         workers: 1,

@@ -33,8 +33,8 @@ use super::{
     auth::{Caller, Role},
 };
 use crate::{
-    CALLS, KEEPALIVE,
     listen::{Connection, Peer},
+    serve::{CALLS, KEEPALIVE},
 };
 
 mod failure;

@@ -96,6 +96,7 @@ async fn admit(
     match row.map_err(|error| internal(&error))? {
         Some(row) if row.node_id != shown.node_id => Err(refused("it is of another node")),
         Some(row) if row.revoked_ms.is_some() => Err(refused("it is revoked")),
+        Some(row) if row.expires_ms <= now_ms() => Err(refused("it has expired")),
         Some(row) => Ok(Credential::certificate(identities, shown, row.expires_ms)),
         None => Err(refused("it is not known here")),
     }

@@ -201,7 +201,7 @@ impl Shown {
     }
 
     /// Reads the files again if they have changed; whether they had.
-    fn reload(&self) -> Result<bool, BadFile> {
+    pub(crate) fn reload(&self) -> Result<bool, BadFile> {
         let Source::Files { cert, key, texts } = &self.source else {
             return Ok(false);
         };

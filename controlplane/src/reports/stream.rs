@@ -53,8 +53,14 @@ impl FleetReports for Server {
         let (sender, receiver) = mpsc::channel(WINDOW);
         let (reports, shutdown) = (Arc::clone(&self.reports), self.shutdown.clone());
         tokio::spawn(async move {
-            let inbound = request.into_inner();
-            let ended = serve(inbound, credential, &sender, &reports, shutdown).await;
+            let ended = serve(
+                request.into_inner(),
+                credential,
+                &sender,
+                &reports,
+                shutdown,
+            )
+            .await;
             if let Err(status) = ended {
                 // The node may have left already.
                 let _ = timeout(PATIENCE, sender.send(Err(status))).await;
@@ -78,10 +84,10 @@ async fn serve(
     loop {
         let received = tokio::select! {
             _ = &mut replaced => return Err(taken()),
-            why = credential.void() => return Err(Status::unauthenticated(why)),
             () = stopped(&mut shutdown) => {
                 return Err(Status::unavailable("the control plane stops"));
             }
+            why = credential.void() => return Err(Status::unauthenticated(why)),
             () = outbound.closed() => return Ok(()),
             changed = wanted.changed() => {
                 changed.map_err(|_| taken())?;

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::stream::{authorized, connect};
+use super::link::Link;
 use crate::{logs, node::Node, sealed};
 use status::Watch;
 
@@ -34,7 +34,7 @@ const UNKNOWN: Duration = Duration::from_secs(60);
 const QUEUE: usize = 2;
 
 /// Reports to the control plane that is reached, until the process ends.
-pub(super) async fn run(node: Arc<Node>, boot_id: String, token: String) {
+pub(super) async fn run(node: Arc<Node>, boot_id: String, link: Arc<Link>) {
     let mut connected = node.control.connected();
     loop {
         let reached = connected.wait_for(Option::is_some).await;
@@ -42,7 +42,7 @@ pub(super) async fn run(node: Arc<Node>, boot_id: String, token: String) {
             return;
         };
         let ended = tokio::select! {
-            ended = Box::pin(stream(&node, &boot_id, &url, &token)) => ended,
+            ended = Box::pin(stream(&node, &boot_id, &url, &link)) => ended,
             () = other_than(&mut connected, &url) => continue,
         };
         let reason = ended.err().unwrap_or_else(|| Status::ok("it was ended"));
@@ -73,7 +73,7 @@ async fn other_than(connected: &mut watch::Receiver<Option<String>>, url: &str) 
 }
 
 /// One stream, to its end.
-async fn stream(node: &Arc<Node>, boot_id: &str, url: &str, token: &str) -> Result<(), Status> {
+async fn stream(node: &Arc<Node>, boot_id: &str, url: &str, link: &Link) -> Result<(), Status> {
     let (say, sent) = mpsc::channel(QUEUE);
     let hello = Report::Hello(ReportsHello {
         node_id: node.settings.node_id.clone(),
@@ -81,8 +81,8 @@ async fn stream(node: &Arc<Node>, boot_id: &str, url: &str, token: &str) -> Resu
     });
     let closed = |_| Status::unavailable("the stream is closed");
     say.send(report(hello)).await.map_err(closed)?;
-    let mut client = FleetReportsClient::new(connect(url).await?);
-    let request = authorized(ReceiverStream::new(sent), token)?;
+    let mut client = FleetReportsClient::new(link.connect(url).await?);
+    let request = link.authorized(url, ReceiverStream::new(sent))?;
     let mut asked = client.reports(request).await?.into_inner();
 
     let mut look = interval(LOOK);

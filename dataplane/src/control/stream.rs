@@ -17,13 +17,9 @@ use fleet_proto::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Status, Streaming,
-    metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, Streaming};
 
-use super::{Held, apply::apply, reconnect::Reconnect, sets::Sets};
+use super::{Held, apply::apply, link::Link, reconnect::Reconnect, sets::Sets};
 use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
@@ -38,15 +34,14 @@ const QUEUE: usize = 8;
 /// Keeps a stream to one of the control planes. What is applied goes to `applied`.
 pub(super) async fn follow(
     node: Arc<Node>,
-    urls: Vec<String>,
-    token: String,
+    link: Arc<Link>,
     boot_id: String,
     (held, sets): (Option<Held>, Sets),
     applied: watch::Sender<Option<Held>>,
 ) {
     let mut follower = Follower {
         node,
-        token,
+        link: Arc::clone(&link),
         boot_id,
         held,
         sets,
@@ -54,7 +49,7 @@ pub(super) async fn follow(
         want_snapshot: false,
         opened: None,
     };
-    let mut tries = Reconnect::new(urls);
+    let mut tries = Reconnect::new(link.urls().to_vec());
     let mut said = String::new();
     while let Some(url) = tries.next() {
         let ended = Box::pin(follower.stream(&url)).await;
@@ -74,7 +69,8 @@ pub(super) async fn follow(
                     said.clone_from(&reason);
                 }
                 follower.node.control.not_reached(reason);
-                Duration::ZERO
+                link.refused(&error);
+                link.patience()
             }
         };
         let lived = follower.opened.take().map(|opened| opened.elapsed());
@@ -86,7 +82,7 @@ pub(super) async fn follow(
 /// What lasts from stream to stream.
 struct Follower {
     node: Arc<Node>,
-    token: String,
+    link: Arc<Link>,
     boot_id: String,
     held: Option<Held>,
     sets: Sets,
@@ -110,7 +106,7 @@ impl Follower {
         };
         self.sets.start_over();
         say(Up::Hello(self.hello())).await?;
-        let mut down = open(url, &self.token, sent).await?;
+        let mut down = open(&self.link, url, sent).await?;
         tracing::info!(url, "stream to the control plane is open");
 
         let mut set: Option<Incoming> = None;
@@ -249,62 +245,18 @@ impl Follower {
 }
 
 async fn open(
+    link: &Link,
     url: &str,
-    token: &str,
     sent: mpsc::Receiver<NodeMessage>,
 ) -> Result<Streaming<ControlMessage>, Status> {
-    let channel = connect(url).await?;
+    let channel = link.connect(url).await?;
     let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let request = authorized(ReceiverStream::new(sent), token)?;
+    let request = link.authorized(url, ReceiverStream::new(sent))?;
     Ok(client.sync(request).await?.into_inner())
-}
-
-/// A connection of its own to a control plane.
-pub(super) async fn connect(url: &str) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|e| Status::invalid_argument(e.to_string()))?
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let connected = endpoint.connect().await;
-    connected.map_err(|e| Status::unavailable(in_words(&e)))
-}
-
-/// A request that shows who the node is.
-pub(super) fn authorized<T>(message: T, token: &str) -> Result<Request<T>, Status> {
-    let mut request = Request::new(message);
-    let credentials = credentials(token)?;
-    request.metadata_mut().insert("authorization", credentials);
-    Ok(request)
 }
 
 fn stray(what: &str) -> Status {
     Status::data_loss(format!("{what} came before its begin"))
-}
-
-/// An error with what caused it: tonic's own text is just "transport error".
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = error.source();
-    }
-    words
-}
-
-fn credentials(token: &str) -> Result<MetadataValue<Ascii>, Status> {
-    let wrong = |_| {
-        Status::invalid_argument(
-            "the node token cannot be sent: it has characters that no token has",
-        )
-    };
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(wrong)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// What became of a complete set.

@@ -10,7 +10,7 @@ use std::{
 use mcp_controlplane::ControlPlane;
 use mcp_dataplane::{
     DataPlane,
-    settings::{Allow, Guard, Settings, Source},
+    settings::{Allow, Credentials, Guard, Settings, Source},
 };
 
 use super::{Flags, places::Places};
@@ -94,7 +94,7 @@ impl Control {
             insecure: flags.insecure,
             source: Source::ControlPlane {
                 urls: vec![self.url.clone()],
-                token,
+                credentials: Credentials::node_token(token),
             },
             node_id: "local".to_owned(),
             data_dir: Some(places.dir().to_owned()),

@@ -229,42 +229,6 @@ pub(super) fn all() -> Vec<Route> {
         )
         .gives("RevokeTokenResponse"),
         get(
-            "/revocations",
-            "listRevocations",
-            "Bearer tokens of clients that are not accepted any more.",
-            security::list,
-        )
-        .gives("ListRevocationsResponse"),
-        post(
-            "/revocations",
-            "revoke",
-            "Refuses a client's bearer token from now on.",
-            security::revoke,
-        )
-        .takes("RevokeRequest", false)
-        .gives("RevokeResponse")
-        .statuses(&[201]),
-        delete(
-            "/revocations/{bearer}",
-            "unrevoke",
-            "Takes a revocation back.",
-            security::unrevoke,
-        )
-        .query(&[param(
-            "project",
-            Value::Text,
-            "As in the revocation; left out: that of all projects.",
-        )])
-        .gives("UnrevokeResponse"),
-        post(
-            "/session-keys/rotate",
-            "rotateSessionKeys",
-            "Makes a new session key.",
-            security::rotate,
-        )
-        .takes("RotateSessionKeysRequest", true)
-        .gives("RotateSessionKeysResponse"),
-        get(
             "/join-tokens",
             "listJoinTokens",
             "Tokens with which data planes can join.",
@@ -306,6 +270,42 @@ pub(super) fn all() -> Vec<Route> {
             handlers::identity::trust,
         )
         .gives("GetTrustResponse"),
+        get(
+            "/revocations",
+            "listRevocations",
+            "Bearer tokens of clients that are not accepted any more.",
+            security::list,
+        )
+        .gives("ListRevocationsResponse"),
+        post(
+            "/revocations",
+            "revoke",
+            "Refuses a client's bearer token from now on.",
+            security::revoke,
+        )
+        .takes("RevokeRequest", false)
+        .gives("RevokeResponse")
+        .statuses(&[201]),
+        delete(
+            "/revocations/{bearer}",
+            "unrevoke",
+            "Takes a revocation back.",
+            security::unrevoke,
+        )
+        .query(&[param(
+            "project",
+            Value::Text,
+            "As in the revocation; left out: that of all projects.",
+        )])
+        .gives("UnrevokeResponse"),
+        post(
+            "/session-keys/rotate",
+            "rotateSessionKeys",
+            "Makes a new session key.",
+            security::rotate,
+        )
+        .takes("RotateSessionKeysRequest", true)
+        .gives("RotateSessionKeysResponse"),
         get(
             "/whoami",
             "whoAmI",
