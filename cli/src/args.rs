@@ -12,8 +12,9 @@ use crate::{
     failure::Failure,
     verbs::{
         apply, call, completion, context, delete, demo_server, describe, diff, edit, explain,
-        export, get, history, login, logs, node, nodes, prompts, resources, revisions, rollback,
-        schema, status, token, tools, trust, up, validate, version, wait,
+        export, get, history, login, logs, node, nodes, prompts, resources, revisions, revoke,
+        rollback, schema, secret, session_keys, status, token, tools, trust, up, validate, version,
+        wait,
     },
 };
 
@@ -99,6 +100,16 @@ pub(crate) enum Verb {
     Token(token::Flags),
     /// Print the CA of the fleet, for --ca-file and for data planes.
     Trust(trust::Flags),
+    /// Write values that backends need and nobody is to read.
+    Secret(secret::Flags),
+    /// Refuse a client's bearer token from now on, everywhere.
+    Revoke(revoke::Flags),
+    /// Take a revocation back.
+    Unrevoke(revoke::BackFlags),
+    /// Show the tokens that are revoked, newest first.
+    Revocations(revoke::ListFlags),
+    /// Rotate the keys of sessions.
+    SessionKeys(session_keys::Flags),
     /// Run a small MCP server to try things with.
     DemoServer(demo_server::Flags),
     /// Print a completion script for a shell.
@@ -150,6 +161,11 @@ impl Verb {
             Self::Context(flags) => context::run(flags),
             Self::Token(flags) => Box::pin(token::run(flags)).await,
             Self::Trust(flags) => Box::pin(trust::run(flags)).await,
+            Self::Secret(flags) => Box::pin(secret::run(flags)).await,
+            Self::Revoke(flags) => Box::pin(revoke::revoke(flags)).await,
+            Self::Unrevoke(flags) => Box::pin(revoke::unrevoke(flags)).await,
+            Self::Revocations(flags) => Box::pin(revoke::list(flags)).await,
+            Self::SessionKeys(flags) => Box::pin(session_keys::run(flags)).await,
             Self::DemoServer(flags) => Box::pin(demo_server::run(flags)).await,
             Self::Completion(flags) => completion::run(&flags),
             Self::Version => version::run(),

@@ -12,7 +12,7 @@ use fleet_proto::{
 use crate::{
     client::Client,
     failure::{Failure, problems_of},
-    kinds, output, sources,
+    kinds, output, sources, values,
 };
 
 /// How to write.
@@ -46,7 +46,7 @@ pub(crate) async fn submit(
         kept.retain(|r| Key::of(r).is_none_or(|key| !remove.contains(&key)));
         check_with(documents, kept)?;
     }
-    match client.apply(request(documents, how)).await {
+    match client.apply(request(documents, how)?).await {
         Ok(response) => Ok(response.into_inner()),
         // Only the store shows it, or somebody else has written in between.
         Err(status) => match problems_of(&status) {
@@ -56,15 +56,15 @@ pub(crate) async fn submit(
     }
 }
 
-/// The message that does it.
-fn request(documents: &Documents, how: &How) -> ApplyRequest {
-    ApplyRequest {
-        resources: documents.resources(),
+/// The message that does it: the only place where values of Secrets are resolved.
+fn request(documents: &Documents, how: &How) -> Result<ApplyRequest, Failure> {
+    Ok(ApplyRequest {
+        resources: values::resolved(documents)?,
         dry_run: how.dry_run,
         message: how.message.clone(),
         expect_revision: how.expect_revision,
         remove: how.remove.iter().map(Key::to_wire).collect(),
-    }
+    })
 }
 
 /// Everything that is stored.

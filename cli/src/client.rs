@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use fleet_proto::v1::{
     config_service_client::ConfigServiceClient, identity_service_client::IdentityServiceClient,
-    report_service_client::ReportServiceClient,
+    report_service_client::ReportServiceClient, security_service_client::SecurityServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -26,6 +26,9 @@ pub(crate) type Reports = ReportServiceClient<InterceptedService<Channel, Bearer
 
 /// A client of a control plane's `IdentityService`.
 pub(crate) type Identity = IdentityServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A client of its `SecurityService`.
+pub(crate) type Security = SecurityServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// A control plane.
 #[derive(Clone, Default)]
@@ -91,6 +94,16 @@ pub(crate) async fn reports(target: &ControlPlane) -> Result<Reports, Failure> {
 pub(crate) async fn identity(target: &ControlPlane) -> Result<Identity, Failure> {
     let (channel, bearer) = open(target).await?;
     Ok(IdentityServiceClient::with_interceptor(channel, bearer))
+}
+
+/// Connects to the part of a control plane that says what must stop working.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn security(target: &ControlPlane) -> Result<Security, Failure> {
+    let (channel, bearer) = open(target).await?;
+    Ok(SecurityServiceClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_MESSAGE))
 }
 
 async fn open(target: &ControlPlane) -> Result<(Channel, Bearer), Failure> {

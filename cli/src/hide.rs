@@ -53,8 +53,12 @@ pub(crate) fn has_secret(resource: &Resource) -> bool {
 
 /// The secrets of a resource by their paths.
 fn secrets(resource: &mut Resource) -> Vec<(String, &mut String)> {
-    let Some(resource::Kind::Backend(backend)) = &mut resource.kind else {
-        return Vec::new();
+    let backend = match &mut resource.kind {
+        Some(resource::Kind::Backend(backend)) => backend,
+        Some(resource::Kind::Secret(secret)) if !secret.value.is_empty() => {
+            return vec![("value".to_owned(), &mut secret.value)];
+        }
+        _ => return Vec::new(),
     };
     match &mut backend.transport {
         Some(backend::Transport::Http(http)) => {

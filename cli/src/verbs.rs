@@ -5,7 +5,9 @@
 //! Its past: [`history`], [`revisions`], [`rollback`]. The fleet: [`status`],
 //! [`nodes`], [`node`], [`logs`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
 //! [`resources`], [`prompts`]. Who may, and where: [`login`], [`context`],
-//! [`token`], [`trust`]. The rest: [`demo_server`], [`completion`], [`version`].
+//! [`token`], [`trust`]; and what they may no longer: [`revoke`], [`session_keys`].
+//! Values that nobody is to read: [`secret`]. The rest: [`demo_server`],
+//! [`completion`], [`version`].
 
 pub(crate) mod apply;
 pub(crate) mod call;
@@ -27,8 +29,11 @@ pub(crate) mod nodes;
 pub(crate) mod prompts;
 pub(crate) mod resources;
 pub(crate) mod revisions;
+pub(crate) mod revoke;
 pub(crate) mod rollback;
 pub(crate) mod schema;
+pub(crate) mod secret;
+pub(crate) mod session_keys;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod tools;

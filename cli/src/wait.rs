@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 
 use fleet_proto::{
     key::{Key, Kind},
-    v1::{Node, NodeState, NodesRequest, NodesResponse},
+    v1::{Node, NodeState, NodesRequest, NodesResponse, SetKind},
     validate::Problem,
 };
 use tokio_stream::{Stream, StreamExt as _};
@@ -21,6 +21,8 @@ use crate::{client::Client, failure::Failure, output, verbs::nodes};
 pub(crate) struct Wanted<'a> {
     /// Nodes must have answered this revision or a later one.
     pub(crate) revision: u64,
+    /// And use this version of the secrets or a later one; 0: any.
+    pub(crate) secrets: u64,
     /// What was written: what else does not work on a node is not this write's
     /// failure. `None`: everything counts.
     pub(crate) keys: Option<&'a [Key]>,
@@ -87,7 +89,7 @@ where
     let watch = async {
         let mut states = pin!(open.await?);
         while let Some(nodes) = states.next().await {
-            last = judge(&nodes?, wanted.revision, wanted.keys);
+            last = judge(&nodes?, wanted);
             if last.over(wanted.percent) {
                 return Ok(());
             }
@@ -161,7 +163,8 @@ fn report(verdict: &Verdict, wanted: Wanted<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn judge(answer: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict {
+fn judge(answer: &NodesResponse, wanted: Wanted<'_>) -> Verdict {
+    let Wanted { revision, keys, .. } = wanted;
     let mut verdict = Verdict {
         // A control plane of several may hear of a revision later than the nodes.
         known: answer.revision >= revision,
@@ -181,7 +184,7 @@ fn judge(answer: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict
             verdict
                 .refused
                 .push(nodes::held_back(node, answer.revision));
-        } else if node.revision < revision {
+        } else if node.revision < revision || lacks_secrets(node, wanted.secrets) {
             verdict.pending.push(id);
         } else {
             let (ours, others): (Vec<_>, Vec<_>) = node
@@ -199,6 +202,16 @@ fn judge(answer: &NodesResponse, revision: u64, keys: Option<&[Key]>) -> Verdict
         }
     }
     verdict
+}
+
+/// Whether a node has not answered this version of the secrets: a set that it could
+/// not take shows among what does not work on it.
+fn lacks_secrets(node: &Node, wanted: u64) -> bool {
+    let mut sets = node.sets.iter();
+    let version = sets.find(|set| set.set() == SetKind::Secrets);
+    let refused =
+        |problem: &fleet_proto::v1::Problem| problem.key.is_none() && problem.path == "secrets";
+    version.map_or(0, |set| set.version) < wanted && !node.degraded.iter().any(refused)
 }
 
 fn refusals(node: &Node) -> Vec<String> {

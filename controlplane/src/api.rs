@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fleet_proto::{
     key::{Key, Kind},
-    v1::{self, Resource, ResourceKey},
+    v1::{self, ResourceKey},
     validate::Problem,
 };
 use tokio::sync::watch;
@@ -268,10 +268,4 @@ fn parse_kind(kind: &str) -> Result<Kind, ApiError> {
         let known = Kind::ALL.map(Kind::as_str).join(", ");
         ApiError::Bad(format!("there is no kind `{kind}`: use one of {known}"))
     })
-}
-
-/// The resources of a set that a caller sees.
-fn visible(caller: &Caller, resources: Vec<Resource>) -> Vec<Resource> {
-    let sees = |resource: &Resource| Key::of(resource).is_some_and(|key| caller.sees(&key.project));
-    resources.into_iter().filter(sees).collect()
 }

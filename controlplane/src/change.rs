@@ -1,13 +1,15 @@
 //! What a write results in: the set as it will be, checked whole, as a revision.
 //!
 //! On the config way: between `api` and `store`. Everything happens inside one
-//! transaction that holds the head; a dry run is that transaction dropped.
+//! transaction that holds the head; a dry run does the same to the newest revision as it
+//! is read, and holds up no writer.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fleet_proto::{
     key::{Key, Kind},
-    v1::{Action, Resource},
+    secret::{Name, Value},
+    v1::{Action, AuditChange, Resource},
     validate::{Problem, Valid},
 };
 use tokio::sync::Mutex;
@@ -17,7 +19,7 @@ use crate::{
     clock::now_ms,
     publish::{Publisher, Snapshot},
     sets::{Current, Sets, SetsError},
-    store::{AuditRow, ChangeRow, Head, RevisionRow, Store, StoreError, Write},
+    store::{AuditRow, ChangeRow, Head, ResourceRow, RevisionRow, Store, StoreError, Write},
 };
 
 mod difference;
@@ -276,36 +278,23 @@ impl Changes {
 
     async fn transact(&self, request: Request) -> Result<Outcome, ChangeError> {
         let (mut work, mut audit) = self.prepare(request.work, &request.author).await?;
-        let (given, mut found) = match &mut work {
+        let given = match &mut work {
             Target::Edit(edit) => values::take(&mut edit.put),
             Target::State(_) => Default::default(),
         };
+        let projects = request.author.projects;
+        if request.dry_run {
+            let expected = request.expect_revision;
+            return self.rehearse(work, given, projects, expected).await;
+        }
         let _turn = self.turn.lock().await;
         let mut write = self.store.write().await?;
         let head = write.head().clone();
-        if let Some(expected) = request.expect_revision
-            && expected != head.revision
-        {
-            return Err(ChangeError::Conflict {
-                expected,
-                newest: head.revision,
-            });
-        }
-        let base = self.base(&head, write.as_mut()).await?;
+        expect(request.expect_revision, head.revision)?;
+        let base = self.base(&head, write.as_mut(), &projects).await?;
         let current = self.sets.base(write.as_mut()).await?;
-        if let Target::Edit(edit) = &work {
-            found = values::missing(&edit.put, &given, found, &current);
-        }
-        let projects = request.author.projects;
-        let planned = blocking(move || {
-            let plan = within(&base, work.on(&base), &projects)?;
-            let differences = differences(&base, &plan);
-            Ok::<_, ChangeError>((plan, differences))
-        })
-        .await?;
-        let (mut plan, mut differences) = also(found, planned)?;
-        let values = Values::of(given, &plan, &current);
-        values.show(&mut plan, &mut differences);
+        let (mut plan, differences, values) =
+            planned(work, given, base, &current, projects).await?;
 
         let changed = plan.valid.root_hash() != head.root_hash;
         let revision = head.revision + u64::from(changed);
@@ -315,7 +304,7 @@ impl Changes {
             changes: std::mem::take(&mut plan.changes),
             secrets_version: 0,
         };
-        if request.dry_run || (!changed && values.is_empty()) {
+        if !changed && values.is_empty() {
             return Ok(outcome);
         }
         let after = if values.is_empty() {
@@ -378,6 +367,47 @@ impl Changes {
         Ok(())
     }
 
+    /// What a write would do to the newest revision.
+    async fn rehearse(
+        &self,
+        work: Target,
+        given: Given,
+        projects: Vec<String>,
+        expected: Option<u64>,
+    ) -> Result<Outcome, ChangeError> {
+        let (head, base) = self.newest(&projects).await?;
+        expect(expected, head.revision)?;
+        let (plan, ..) = planned(work, given, base, &self.sets.current(), projects).await?;
+        let changed = plan.valid.root_hash() != head.root_hash;
+        Ok(Outcome {
+            revision: head.revision + u64::from(changed),
+            changed,
+            changes: plan.changes,
+            secrets_version: 0,
+        })
+    }
+
+    /// The newest revision as it is read, without a lock: the published one, unless
+    /// another control plane has written since.
+    async fn newest(&self, projects: &[String]) -> Result<(Head, Valid), ChangeError> {
+        let Some(shared) = self.store.shared() else {
+            let newest = self.publisher.newest();
+            let head = Head {
+                lineage: newest.lineage.to_string(),
+                revision: newest.revision,
+                root_hash: newest.root_hash(),
+            };
+            return Ok((head, newest.resources.clone()));
+        };
+        let head = shared.head().await?;
+        if let Some(published) = self.published(&head) {
+            return Ok((head, published));
+        }
+        let (head, rows) = shared.newest().await?;
+        let base = loaded(&head, rows, projects).await?;
+        Ok((head, base))
+    }
+
     /// What can be read before the head is locked: revisions do not change.
     async fn prepare(
         &self,
@@ -409,20 +439,75 @@ impl Changes {
     }
 
     /// The set at the head: the published one, unless somebody else has written.
-    async fn base(&self, head: &Head, write: &mut dyn Write) -> Result<Valid, ChangeError> {
-        let newest = self.publisher.newest();
-        if newest.revision == head.revision && newest.root_hash() == head.root_hash {
-            return Ok(newest.resources.clone());
+    async fn base(
+        &self,
+        head: &Head,
+        write: &mut dyn Write,
+        projects: &[String],
+    ) -> Result<Valid, ChangeError> {
+        if let Some(published) = self.published(head) {
+            return Ok(published);
         }
         let rows = write.resources().await?;
-        let (valid, _) = blocking(move || load(rows))
-            .await?
-            .map_err(ChangeError::Invalid)?;
-        if valid.root_hash() != head.root_hash {
-            let revision = head.revision;
-            return Err(StoreError::OtherVersion { revision }.into());
-        }
-        Ok(valid)
+        loaded(head, rows, projects).await
+    }
+
+    /// The published set, if it is the one at the head.
+    fn published(&self, head: &Head) -> Option<Valid> {
+        let newest = self.publisher.newest();
+        let same = newest.revision == head.revision && newest.root_hash() == head.root_hash;
+        same.then(|| newest.resources.clone())
+    }
+}
+
+/// The values that a write gives, by the names of their Secrets, and what is wrong with
+/// them.
+type Given = (BTreeMap<Name, Value>, Vec<Problem>);
+
+/// What a write does to a set and to the values of its Secrets, and what to say of it.
+async fn planned(
+    work: Target,
+    (given, mut found): Given,
+    base: Valid,
+    current: &Current,
+    projects: Vec<String>,
+) -> Result<(Plan, Vec<AuditChange>, Values), ChangeError> {
+    if let Target::Edit(edit) = &work {
+        found = values::missing(&edit.put, &given, found, current);
+    }
+    let planned = blocking(move || {
+        let plan = within(&base, work.on(&base), &projects)?;
+        let differences = differences(&base, &plan);
+        Ok::<_, ChangeError>((plan, differences))
+    })
+    .await?;
+    let (mut plan, mut differences) = also(found, planned)?;
+    let values = Values::of(given, &plan, current);
+    values.show(&mut plan, &mut differences);
+    Ok((plan, differences, values))
+}
+
+/// Stored rows as the set at the head. What is wrong with others' is not for authors who
+/// are limited to projects.
+async fn loaded(
+    head: &Head,
+    rows: Vec<ResourceRow>,
+    projects: &[String],
+) -> Result<Valid, ChangeError> {
+    let (valid, _) = blocking(move || load(rows))
+        .await?
+        .map_err(|problems| ChangeError::Invalid(of_projects(problems, projects)))?;
+    if valid.root_hash() != head.root_hash {
+        let revision = head.revision;
+        return Err(StoreError::OtherVersion { revision }.into());
+    }
+    Ok(valid)
+}
+
+fn expect(expected: Option<u64>, newest: u64) -> Result<(), ChangeError> {
+    match expected {
+        Some(expected) if expected != newest => Err(ChangeError::Conflict { expected, newest }),
+        _ => Ok(()),
     }
 }
 

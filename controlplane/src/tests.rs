@@ -27,6 +27,7 @@ use crate::{ControlPlane, Settings, start};
 
 mod access;
 mod config;
+mod damage;
 mod delta;
 mod fake_node;
 mod identity;

@@ -1,16 +1,26 @@
-//! The admin listener: probes, metrics and the state of backends.
+//! The admin listener: probes, metrics and the state of backends. Who connects and says
+//! nothing is hung up on.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 use crate::{
     auth::bearer::{self, Tokens},
@@ -20,6 +30,41 @@ use crate::{
     telemetry,
     upstream::Upstream,
 };
+
+/// Connections that are served at the same time; more wait to be accepted.
+const CONNECTIONS: usize = 128;
+/// How long the head of a request may take, and a connection be idle.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection may last: one that reads nothing must not keep its place.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Serves the routes on a listener, until dropped.
+pub async fn serve(mut listener: impl Listener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // Only closing a semaphore makes this fail, and nobody does.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let (stream, _) = listener.accept().await;
+        let router = router.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                router.clone().oneshot(request.map(Body::new))
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(LONGEST, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "an admin connection has ended"),
+                Err(_) => tracing::debug!("an admin connection has lasted too long"),
+            }
+        });
+    }
+}
 
 /// The routes.
 pub fn router(node: Arc<Node>) -> Router {
@@ -166,3 +211,6 @@ fn state(backend: &crate::backend::Backend) -> Value {
         "error": now.error,
     })
 }
+
+#[cfg(test)]
+mod tests;

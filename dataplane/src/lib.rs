@@ -252,16 +252,11 @@ fn serve_admin(
     listener: TcpListener,
     router: axum::Router,
 ) -> io::Result<JoinHandle<()>> {
-    let ended = |result: io::Result<()>| {
-        if let Err(error) = result {
-            tracing::error!(%error, "the admin listener has ended");
-        }
-    };
     Ok(match &node.tls {
-        None => tokio::spawn(async move { ended(axum::serve(listener, router).await) }),
+        None => tokio::spawn(admin::serve(listener, router)),
         Some(tls) => {
             let listener = TlsListener::new(listener, tls.clone())?;
-            tokio::spawn(async move { ended(axum::serve(listener, router).await) })
+            tokio::spawn(admin::serve(listener, router))
         }
     })
 }

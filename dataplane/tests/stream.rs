@@ -31,6 +31,9 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
+#[path = "stream/sets.rs"]
+mod sets;
+
 /// What does not happen by then does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -68,7 +71,11 @@ async fn scripted() -> (String, mpsc::Receiver<Stream>) {
 }
 
 async fn node(urls: Vec<String>) -> DataPlane {
-    let settings = Settings {
+    mcp_dataplane::start(settings(urls)).await.unwrap()
+}
+
+fn settings(urls: Vec<String>) -> Settings {
+    Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         source: Source::ControlPlane {
@@ -80,8 +87,7 @@ async fn node(urls: Vec<String>) -> DataPlane {
         guard: Guard::Off,
         drain: Duration::ZERO,
         ..Settings::default()
-    };
-    mcp_dataplane::start(settings).await.unwrap()
+    }
 }
 
 /// The next stream, and what the node says first.

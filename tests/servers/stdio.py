@@ -4,7 +4,7 @@ It starts a child and, in a session of its own, a second one, and writes its own
 to the file PIDS as `role pid` lines. Its tool `inflate {text, size}` answers with the digest of `text` and
 `size` bytes of filler. When its stdin ends it stays, as a server does that hangs, and adds the line `eof 0`.
 """
-import hashlib, json, os, subprocess, sys, threading, time
+import hashlib, itertools, json, os, subprocess, sys, threading, time
 
 pids = open(sys.argv[1], "a", buffering=1)
 child = subprocess.Popen(["sleep", "100000"], stdin=subprocess.DEVNULL)
@@ -12,7 +12,7 @@ apart = subprocess.Popen(["sleep", "100000"], stdin=subprocess.DEVNULL, start_ne
 pids.write(f"parent {os.getppid()}\nserver {os.getpid()}\nchild {child.pid}\napart {apart.pid}\nready 0\n")
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "size": {"type": "integer"}}}
-lock = threading.Lock()
+lock, calls = threading.Lock(), itertools.count()
 
 
 def send(message):
@@ -41,8 +41,12 @@ def answer(message):
     elif method == "ping":
         result = {}
     elif method == "tools/call":
-        # Answers while it reads on: a client that does not do the same locks both up.
-        threading.Thread(target=inflate, args=(ident, message["params"]["arguments"])).start()
+        # In turn while it reads on, so that answers overtake each other, and before it does: then a client that
+        # does not read while it writes locks both up.
+        answering = threading.Thread(target=inflate, args=(ident, message["params"]["arguments"]))
+        answering.start()
+        if next(calls) % 2:
+            answering.join()
         return
     else:
         send({"jsonrpc": "2.0", "id": ident, "error": {"code": -32601, "message": "Method not found"}})

@@ -1,11 +1,16 @@
-//! A control plane and data planes, each a process. The data planes share a session key, so that
-//! any of them takes any session.
+//! A control plane and data planes, each a process. The control plane gives them their session
+//! keys, so that any of them takes any session.
 
-use std::{ffi::OsStr, path::Path, process::Output};
+use std::{
+    ffi::OsStr,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use crate::{
     admin::Admin,
@@ -16,8 +21,8 @@ use crate::{
     wait::soon,
 };
 
-/// One line of a key file.
-const SESSION_KEY: &str = "6b9d4f3c2a1e58070f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778";
+/// What the data planes keep secrets and session keys under.
+const STATE_KEY: &str = "6b9d4f3c2a1e58070f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778";
 
 /// A running fleet.
 pub struct Replicas {
@@ -43,10 +48,14 @@ pub struct Plane {
     pub admin_url: String,
     arguments: Vec<String>,
     variables: Variables,
+    keeps_secrets: bool,
 }
 
 /// What a data plane finds in its environment, besides its token.
 type Variables = Vec<(String, String)>;
+
+/// Arguments and variables of a data plane, and whether it has a state key.
+type Given = (Vec<String>, Variables, bool);
 
 impl Replicas {
     /// Starts a control plane on SQLite and a data plane for each name.
@@ -96,12 +105,31 @@ impl Replicas {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<()> {
+        self.add_plane(name, arguments, variables, true).await
+    }
+
+    /// Starts one more data plane, without a state key.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn add_without_state_key(&mut self, name: &str) -> Result<()> {
+        self.add_plane(name, &[], &[], false).await
+    }
+
+    async fn add_plane(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        keeps: bool,
+    ) -> Result<()> {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let variables = variables
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
-        let plane = self.plane(name, ["127.0.0.1:0"; 2], arguments, variables);
+        let given = (arguments, variables, keeps);
+        let plane = self.plane(name, ["127.0.0.1:0"; 2], given);
         self.planes.push(plane.await?);
         Ok(())
     }
@@ -112,9 +140,13 @@ impl Replicas {
     /// It does not start.
     pub async fn restart(&mut self, index: usize) -> Result<()> {
         let old = &self.planes[index];
-        let (arguments, variables) = (old.arguments.clone(), old.variables.clone());
+        let given = (
+            old.arguments.clone(),
+            old.variables.clone(),
+            old.keeps_secrets,
+        );
         let admin = old.admin_url.trim_start_matches("http://");
-        let plane = self.plane(&old.name, [&old.address, admin], arguments, variables);
+        let plane = self.plane(&old.name, [&old.address, admin], given);
         self.planes[index] = plane.await?;
         Ok(())
     }
@@ -123,12 +155,9 @@ impl Replicas {
         &self,
         name: &str,
         [listen, admin]: [&str; 2],
-        arguments: Vec<String>,
-        variables: Variables,
+        (arguments, variables, keeps_secrets): Given,
     ) -> Result<Plane> {
         let data = self.dir.path().join(name);
-        std::fs::create_dir_all(&data)?;
-        std::fs::write(data.join("session.key"), SESSION_KEY)?;
         let mut command = program("mcp-dataplane", self.dir.path());
         command
             .args(["--control-plane", &self.control_url, "--node-id", name])
@@ -138,6 +167,11 @@ impl Replicas {
             .args(&arguments)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("MCP_FLEET_NODE_TOKEN", NODE);
+        if keeps_secrets {
+            let key = self.dir.path().join("state.key");
+            std::fs::write(&key, STATE_KEY)?;
+            command.arg("--state-key").arg(key);
+        }
         let process = Process::start(&format!("mcp-dataplane {name}"), command)?;
         let address = logged(&process, "mcp=").await?;
         let admin_url = logged(&process, "admin=").await?;
@@ -148,6 +182,7 @@ impl Replicas {
             admin_url,
             arguments,
             variables,
+            keeps_secrets,
         })
     }
 
@@ -198,6 +233,20 @@ impl Replicas {
     /// # Errors
     /// It does not end.
     pub async fn mcpctl<A: AsRef<OsStr>>(&self, gateway: &str, arguments: &[A]) -> Result<Output> {
+        self.mcpctl_given(gateway, arguments, &[], "").await
+    }
+
+    /// The same with variables in its environment and a text on its stdin.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn mcpctl_given<A: AsRef<OsStr>>(
+        &self,
+        gateway: &str,
+        arguments: &[A],
+        variables: &[(&str, &str)],
+        stdin: &str,
+    ) -> Result<Output> {
         let mut command = program("mcpctl", self.dir.path());
         command
             .args(arguments)
@@ -205,8 +254,29 @@ impl Replicas {
             .env("MCP_FLEET_CONTROL_PLANE", &self.control_url)
             .env("MCP_FLEET_TOKEN", ADMIN)
             .env("MCP_FLEET_GATEWAY", gateway)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        Ok(soon("the end of mcpctl", command.output()).await??)
+        let mut child = command.spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            // It may have ended without reading.
+            let _ = input.write_all(stdin.as_bytes()).await;
+        }
+        Ok(soon("the end of mcpctl", child.wait_with_output()).await??)
+    }
+
+    /// Where the control plane's REST API is, without a path.
+    ///
+    /// # Errors
+    /// It has not said so.
+    pub async fn rest_url(&self) -> Result<String> {
+        let said = |line: &str| {
+            let url = line.strip_prefix("REST: ")?.strip_suffix("/api/v1")?;
+            Some(url.to_owned())
+        };
+        self.control.line("its REST address", said).await
     }
 
     /// The token of the administration API.

@@ -19,6 +19,8 @@ mod e2e {
     mod postgres;
     mod race;
     mod replace;
+    mod revoke;
+    mod secrets;
     mod split;
     mod stdio;
     mod swap;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, builder::BoolishValueParser};
-use fleet_proto::key::Key;
+use fleet_proto::{key::Key, v1::ApplyResponse};
 
 use crate::{
     client::{Client, ControlPlane},
@@ -215,11 +215,32 @@ impl WaitFlags {
         revision: u64,
         keys: &[Key],
     ) -> Result<(), Failure> {
+        self.until(client, (revision, 0), keys).await
+    }
+
+    /// As [`until_served`](Self::until_served), of all that a write did.
+    pub(crate) async fn until_applied(
+        self,
+        client: &mut Client,
+        done: &ApplyResponse,
+        keys: &[Key],
+    ) -> Result<(), Failure> {
+        self.until(client, (done.revision, done.secrets_version), keys)
+            .await
+    }
+
+    async fn until(
+        self,
+        client: &mut Client,
+        (revision, secrets): (u64, u64),
+        keys: &[Key],
+    ) -> Result<(), Failure> {
         let Some(percent) = self.percent else {
             return Ok(());
         };
         let wanted = Wanted {
             revision,
+            secrets,
             keys: Some(keys),
             percent,
             timeout: self.timeout,

@@ -96,10 +96,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         .iter()
         .filter_map(|c| Key::from_wire(c.key.as_ref()?))
         .collect();
-    write
-        .wait
-        .until_served(&mut client, done.revision, &keys)
-        .await
+    write.wait.until_applied(&mut client, &done, &keys).await
 }
 
 /// Writes the documents; what leaves a set leaves on top of exactly the revision

@@ -1,14 +1,19 @@
 //! `mcpctl diff`: what `apply` would change, without changing it.
 
 use clap::Args;
-use fleet_proto::{key::Key, read::Documents, v1::Resource, write::write_yaml};
+use fleet_proto::{
+    key::{Key, Kind},
+    read::Documents,
+    v1::{Action, Resource, resource},
+    write::write_yaml,
+};
 use similar::TextDiff;
 
 use super::apply::SetFlags;
 use crate::{
     applyset,
     args::{AdminFlags, FileFlags},
-    change,
+    change::{self, How},
     client::{self, Client},
     failure::Failure,
     hide::{hidden, hidden_pair},
@@ -84,7 +89,40 @@ async fn compare(
     for key in &gone {
         text.push_str(&unified(key, find(key), None));
     }
+    for key in other_values(client, documents, gone).await? {
+        let name = kinds::slashed(&key);
+        text.push_str(&format!(
+            "--- {name}\t(stored)\n+++ {name}\t(files)\n# The value, which is not shown, is another one.\n"
+        ));
+    }
     Ok(text)
+}
+
+/// Stored Secrets that would get another value: only the control plane can tell.
+async fn other_values(
+    client: &mut Client,
+    documents: &Documents,
+    remove: Vec<Key>,
+) -> Result<Vec<Key>, Failure> {
+    let has_value = |resource: &Resource| match &resource.kind {
+        Some(resource::Kind::Secret(secret)) => !secret.value.is_empty(),
+        _ => false,
+    };
+    if !documents.resources().iter().any(has_value) {
+        return Ok(Vec::new());
+    }
+    let how = How {
+        dry_run: true,
+        remove,
+        ..How::default()
+    };
+    let done = change::submit(client, documents, &how).await?;
+    let changed = done
+        .changes
+        .iter()
+        .filter(|change| change.action() == Action::Configured);
+    let keys = changed.filter_map(|change| Key::from_wire(change.key.as_ref()?));
+    Ok(keys.filter(|key| key.kind == Kind::Secret).collect())
 }
 
 /// One resource before and after, without secrets; empty where it stays.

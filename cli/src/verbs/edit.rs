@@ -34,7 +34,7 @@ const ATTEMPTS: u32 = 10;
 /// Flags of `edit`.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// `KIND NAME` or `KIND/NAME`, where KIND is backend, gateway or auth-policy.
+    /// `KIND NAME` or `KIND/NAME`, where KIND is backend, gateway, auth-policy or secret.
     #[arg(value_name = "KIND NAME", required = true)]
     what: Vec<String>,
     /// Project of the name; `default` when left out.
@@ -64,10 +64,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         return Ok(());
     };
     change::print(&done.changes, done.revision, false)?;
-    flags
-        .wait
-        .until_served(&mut client, done.revision, &[key])
-        .await
+    flags.wait.until_applied(&mut client, &done, &[key]).await
 }
 
 /// `$VISUAL`, `$EDITOR`, else `vi`.

@@ -137,8 +137,8 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     }
 }
 
-/// A length of time for a request.
-pub(super) fn to_wire(length: Duration) -> fleet_proto::duration::Duration {
+/// A length for a request.
+pub(crate) fn to_wire(length: Duration) -> fleet_proto::duration::Duration {
     let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     fleet_proto::duration::Duration::from_millis(millis)
 }

@@ -190,6 +190,7 @@ impl Up {
     async fn report_troubles(&mut self) {
         let wanted = wait::Wanted {
             revision: self.declared.revision,
+            secrets: self.declared.secrets_version,
             keys: Some(&self.declared.keys),
             percent: 100,
             timeout: TAKE,

@@ -37,6 +37,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     };
     let wanted = Wanted {
         revision,
+        secrets: 0,
         keys: None,
         percent: flags.percent,
         timeout: flags.timeout,

@@ -23,7 +23,13 @@ fn problem(kind: Kind, name: &str) -> fleet_proto::v1::Problem {
 }
 
 fn judged(nodes: Vec<Node>, keys: &[Key]) -> Verdict {
-    judge(&NodesResponse { nodes, revision: 7 }, 7, Some(keys))
+    judge(
+        &NodesResponse { nodes, revision: 7 },
+        Wanted {
+            keys: Some(keys),
+            ..WANTED
+        },
+    )
 }
 
 #[test]
@@ -76,7 +82,47 @@ fn a_node_that_is_held_back_is_not_waited_for_and_one_that_serves_from_disk_is()
         nodes: vec![node("held", NodeState::Pinned, 6)],
         revision: 7,
     };
-    assert_eq!(judge(&answer, 6, None).served, ["held"]);
+    assert_eq!(
+        judge(
+            &answer,
+            Wanted {
+                revision: 6,
+                ..WANTED
+            }
+        )
+        .served,
+        ["held"]
+    );
+}
+
+#[test]
+fn a_node_without_the_new_values_is_waited_for_and_one_that_cannot_take_them_is_not() {
+    let with = |version| Node {
+        sets: vec![fleet_proto::v1::SetVersion {
+            set: SetKind::Secrets.into(),
+            version,
+            tag: Vec::new(),
+        }],
+        ..node("n", NodeState::Synced, 7)
+    };
+    let mut failed = with(2);
+    failed.degraded = vec![fleet_proto::v1::Problem {
+        path: "secrets".to_owned(),
+        message: "no room".to_owned(),
+        ..Default::default()
+    }];
+    let wanted = Wanted {
+        secrets: 3,
+        ..WANTED
+    };
+    let judged = |node| {
+        let nodes = vec![node];
+        judge(&NodesResponse { nodes, revision: 7 }, wanted)
+    };
+    assert_eq!(judged(node("n", NodeState::Synced, 7)).pending, ["n"]);
+    assert_eq!(judged(with(2)).pending, ["n"]);
+    assert_eq!(judged(with(3)).served, ["n"]);
+    assert!(judged(failed).refused[0].contains("no room"));
 }
 
 #[test]
@@ -126,6 +172,7 @@ async fn waited_for(wanted: Wanted<'_>, script: Vec<Vec<Node>>) -> Result<(), Fa
 
 const WANTED: Wanted<'_> = Wanted {
     revision: 7,
+    secrets: 0,
     keys: Some(&[]),
     percent: 100,
     timeout: Duration::from_secs(60),

@@ -94,6 +94,14 @@ impl From<SetsError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a request failed in the store");
+        // It may name what the caller must not see.
+        if matches!(error, StoreError::Damaged { .. }) {
+            return Self::Internal(
+                "the database is damaged: the log of the control plane says where; restore it from a \
+                 backup"
+                    .to_owned(),
+            );
+        }
         // A commit in doubt says so itself: something may have been changed.
         if error.is_passing() {
             Self::Unavailable(error.to_string())

@@ -6,7 +6,7 @@ use fleet_proto::{
 };
 use prost::Message;
 
-use super::{Api, ApiError, Caller, visible, wire};
+use super::{Api, ApiError, Caller, wire};
 use crate::store::{AuditRow, RevisionRow};
 
 /// Entries listed when the caller does not say.
@@ -65,7 +65,7 @@ impl Api {
             recount(&mut row, &changes);
         }
         let resources = if request.resources {
-            visible(caller, self.resources_at(number).await?)
+            self.resources_at(caller, number).await?
         } else {
             Vec::new()
         };
@@ -76,8 +76,15 @@ impl Api {
         })
     }
 
-    async fn resources_at(&self, number: u64) -> Result<Vec<v1::Resource>, ApiError> {
+    /// What a revision holds in the projects of the caller: what is damaged in others is
+    /// none of theirs.
+    async fn resources_at(
+        &self,
+        caller: &Caller,
+        number: u64,
+    ) -> Result<Vec<v1::Resource>, ApiError> {
         let mut rows = self.store.resources_at(number).await?;
+        rows.retain(|row| caller.sees(&row.key.project));
         rows.sort_by(|a, b| a.key.cmp(&b.key));
         let decoded = rows.iter().map(|row| {
             v1::Resource::decode(row.body.as_slice()).map_err(|error| {

@@ -66,7 +66,7 @@ impl Sets {
         now: u64,
     ) -> Result<(u64, usize), SetsError> {
         let keep = |_: &[SessionKey], _| !end_sessions;
-        let made = self.turn(Some(end_sessions), keep, audit, now).await?;
+        let made = self.turn(Some(audit), keep, now).await?;
         let ring = &made.session_keys;
         Ok((ring.version.version, ring.entries.len()))
     }
@@ -82,14 +82,8 @@ impl Sets {
         let keys = &current.session_keys.entries;
         let over = (0..keys.len()).any(|place| is_over(keys, place, now));
         if is_due(keys, now) || over {
-            let audit = AuditRow {
-                at_ms: now,
-                author: "control plane".to_owned(),
-                action: "session-keys.rotate".to_owned(),
-                ..AuditRow::default()
-            };
             let keep = |keys: &[SessionKey], place| !is_over(keys, place, now);
-            self.turn(None, keep, audit, now).await?;
+            self.turn(None, keep, now).await?;
         }
         Ok(())
     }
@@ -115,13 +109,12 @@ impl Sets {
         }
     }
 
-    /// One change of the ring. `wanted`: a new key, which ends all sessions or not;
-    /// `None`: one if it is time.
+    /// One change of the ring. `wanted`: somebody asks for a new key; `None`: there is
+    /// one if it is time, and nobody's deed to log.
     async fn turn(
         &self,
-        wanted: Option<bool>,
+        wanted: Option<AuditRow>,
         keep: impl Fn(&[SessionKey], usize) -> bool,
-        audit: AuditRow,
         now: u64,
     ) -> Result<Current, SetsError> {
         let mut write = self.store.write().await?;
@@ -164,7 +157,7 @@ impl Sets {
         };
         changes.versions.push(current.session_keys.version.clone());
         let (made, dropped) = (makes, changes.drop_session_keys.len());
-        if makes {
+        if let Some(audit) = wanted {
             write.record(audit).await?;
         }
         write.change_sets(changes).await?;

@@ -33,7 +33,6 @@ use identity::{
     an_id_that_has_joined_is_its_own, of_two_that_race_with_a_join_token_one_gets_in,
     who_knows_a_number_reads_only_what_came_after,
 };
-
 use sets::{
     a_dropped_write_leaves_the_sets_as_they_are, sets_are_written_replaced_and_removed,
     sets_change_together_with_a_revision,

@@ -17,7 +17,7 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -26,6 +26,9 @@ pub(crate) const HTTP1: &[u8] = b"http/1.1";
 pub(crate) const HTTP2: &[u8] = b"h2";
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at the same time, with connections that wait to be taken; more wait to be
+/// accepted.
+const HANDSHAKES: usize = 64;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// Admin connections that have shaken hands and are not yet taken.
@@ -181,8 +184,11 @@ impl TlsListener {
     pub fn new(listener: TcpListener, tls: Arc<Tls>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(QUEUE);
+        let places = Arc::new(Semaphore::new(HANDSHAKES));
         tokio::spawn(async move {
             while !sender.is_closed() {
+                // Nobody closes the semaphore.
+                let place = places.clone().acquire_owned().await;
                 let Ok((stream, from)) = listener.accept().await else {
                     // Out of descriptors: the next accept would fail as fast.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -190,6 +196,7 @@ impl TlsListener {
                 };
                 let (tls, sender) = (tls.clone(), sender.clone());
                 tokio::spawn(async move {
+                    let _place = place;
                     match tls.accept_http1(stream).await {
                         // The listener is gone, and so is whoever would serve it.
                         Ok(stream) => drop(sender.send((stream, from)).await),

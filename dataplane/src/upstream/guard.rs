@@ -45,7 +45,7 @@ pub fn main_if_asked() -> Option<ExitCode> {
 }
 
 /// What the names of this program's own environment variables begin with, tokens among them.
-pub(crate) const OWN_VARIABLES: &str = "MCP_FLEET_";
+pub const OWN_VARIABLES: &str = "MCP_FLEET_";
 
 /// The command that starts `program`, under a guard unless that is off. `env` is added to the
 /// environment of this process, which goes without [`OWN_VARIABLES`]. Standard streams are left to the caller.

@@ -74,6 +74,16 @@ impl Script {
             bail!("{} failed on {plan}: {printed}", self.name);
         }
         let mut printed: Value = serde_json::from_slice(&output.stdout)?;
+        // What was not asked for compares well with anything.
+        ensure!(printed["tools"][0].is_object(), "no tools: {printed}");
+        for (asked, answered) in [("calls", "calls"), ("reads", "reads"), ("prompts", "got")] {
+            let count = |value: &Value| value.as_array().map(Vec::len);
+            ensure!(
+                count(&plan[asked]) == count(&printed[answered]),
+                "{}: {asked} of {plan}: {printed}",
+                self.name
+            );
+        }
         if self.argument == "auto" {
             // This client removes what the newest revision does not define.
             for tool in printed["tools"].as_array_mut().into_iter().flatten() {

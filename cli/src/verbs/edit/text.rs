@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fleet_proto::{
-    key::Key,
+    key::{Key, Kind},
     read::{Documents, read_yaml},
 };
 
@@ -29,6 +29,9 @@ pub(super) fn header(key: &Key, problems: &[String]) -> String {
         "# Edit {name} below. Lines at the top that begin with `#` are ignored;\n\
          # an empty file, or one without a change, leaves it as it is.\n"
     );
+    if key.kind == Kind::Secret {
+        text.push_str("# Its `value` is not shown: without one, the value that is stored stays.\n");
+    }
     if !problems.is_empty() {
         text.push_str(&format!("#\n# {name} was not accepted:\n"));
         for problem in problems {
@@ -79,7 +82,7 @@ impl Edited {
 
     /// Problems with the lines that they will have below a head that lists them.
     pub(super) fn placed(&self, problems: &[String]) -> Vec<String> {
-        let any = Key::new("", fleet_proto::key::Kind::Backend, "x");
+        let any = Key::new("", Kind::Backend, "x");
         let head = header(&any, problems).lines().count();
         let moved = |problem: &String| {
             let at = problem.strip_prefix(LABEL)?.strip_prefix(':')?;

@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct Declared {
     /// The revision that holds the result.
     pub(crate) revision: u64,
+    /// The version of the secrets that holds their new values; 0: there are none.
+    pub(crate) secrets_version: u64,
     /// What was not as declared before.
     pub(crate) changes: Vec<Change>,
     /// Everything the file declares.
@@ -75,6 +77,7 @@ pub(crate) async fn declare(
     changes.retain(|c| c.action() != Action::Unchanged);
     Ok(Declared {
         revision: done.revision,
+        secrets_version: done.secrets_version,
         changes,
         keys,
     })

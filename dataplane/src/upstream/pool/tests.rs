@@ -123,14 +123,13 @@ impl Server {
     async fn hang_up(&self) {
         let mut connections = std::mem::take(&mut *self.connections.lock());
         connections.shutdown().await;
+        let none_is_left = || {
+            self.pool.sweep(WORKER);
+            let shard = self.pool.shards[WORKER.0].lock();
+            shard.idle.is_empty() && shard.shared.is_none()
+        };
         let seen = async {
-            loop {
-                self.pool.sweep(WORKER);
-                let shard = self.pool.shards[WORKER.0].lock();
-                if shard.idle.is_empty() && shard.shared.is_none() {
-                    return;
-                }
-                drop(shard);
+            while !none_is_left() {
                 tokio::task::yield_now().await;
             }
         };
