@@ -14,6 +14,7 @@ mod e2e {
     mod fleet;
     mod hostile;
     mod http2;
+    mod identity;
     mod nodes;
     mod outage;
     mod postgres;
