@@ -159,6 +159,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored)),
         tokio::spawn(sweep(node.clone())),
+        tokio::spawn(catalog::kept::keep(node.clone())),
     ];
     if let Some(tls) = &node.tls {
         tasks.push(tokio::spawn(tls.clone().watch()));
