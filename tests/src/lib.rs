@@ -6,6 +6,7 @@
 //! - [`replicas`]: a control plane and any number of data planes that take each other's sessions;
 //! - [`balancer`]: nginx or HAProxy before them, with the configuration of `deploy/`;
 //! - [`fake_node`]: a data plane's end of the sync stream, by hand;
+//! - [`relay`]: between a control plane and a data plane, what a newer one would send;
 //! - [`programs`]: where the built programs and the installed servers and clients are;
 //! - [`process`]: a child process: its output, its end, what `/proc` says about a pid;
 //! - [`admin`]: the gRPC administration API;
@@ -23,5 +24,6 @@ pub mod fleet;
 pub mod load;
 pub mod process;
 pub mod programs;
+pub mod relay;
 pub mod replicas;
 pub mod wait;

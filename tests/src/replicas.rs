@@ -6,6 +6,7 @@ use std::{ffi::OsStr, path::Path, process::Output};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::{
     admin::Admin,
@@ -39,6 +40,7 @@ pub struct Plane {
     pub address: String,
     /// Its admin listener, without a path.
     pub admin_url: String,
+    control_url: String,
     arguments: Vec<String>,
 }
 
@@ -67,8 +69,17 @@ impl Replicas {
     /// # Errors
     /// It does not start.
     pub async fn add(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let url = self.control_url.clone();
+        self.add_by(name, &url, arguments).await
+    }
+
+    /// Starts one more data plane, which reaches its control plane at this address.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn add_by(&mut self, name: &str, url: &str, arguments: &[&str]) -> Result<()> {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let plane = self.plane(name, ["127.0.0.1:0"; 2], arguments).await?;
+        let plane = self.plane(name, url, ["127.0.0.1:0"; 2], arguments).await?;
         self.planes.push(plane);
         Ok(())
     }
@@ -80,8 +91,11 @@ impl Replicas {
     pub async fn restart(&mut self, index: usize) -> Result<()> {
         let old = &self.planes[index];
         let (name, arguments) = (old.name.clone(), old.arguments.clone());
+        let url = old.control_url.clone();
         let admin = old.admin_url.trim_start_matches("http://");
-        let plane = self.plane(&name, [&old.address, admin], arguments).await?;
+        let plane = self
+            .plane(&name, &url, [&old.address, admin], arguments)
+            .await?;
         self.planes[index] = plane;
         Ok(())
     }
@@ -89,6 +103,7 @@ impl Replicas {
     async fn plane(
         &self,
         name: &str,
+        control_url: &str,
         [listen, admin]: [&str; 2],
         arguments: Vec<String>,
     ) -> Result<Plane> {
@@ -97,7 +112,7 @@ impl Replicas {
         std::fs::write(data.join("session.key"), SESSION_KEY)?;
         let mut command = program("mcp-dataplane", self.dir.path());
         command
-            .args(["--control-plane", &self.control_url, "--node-id", name])
+            .args(["--control-plane", control_url, "--node-id", name])
             .args(["--listen", listen, "--admin-listen", admin])
             .arg("--data-dir")
             .arg(&data)
@@ -111,6 +126,7 @@ impl Replicas {
             process,
             address: address.trim_start_matches("http://").to_owned(),
             admin_url,
+            control_url: control_url.to_owned(),
             arguments,
         })
     }
@@ -144,6 +160,14 @@ impl Replicas {
     /// # Errors
     /// It does not end.
     pub async fn mcpctl<A: AsRef<OsStr>>(&self, gateway: &str, arguments: &[A]) -> Result<Output> {
+        let mut command = self.command(gateway, arguments);
+        Ok(soon("the end of mcpctl", command.output()).await??)
+    }
+
+    /// `mcpctl` as [`mcpctl`](Self::mcpctl) runs it, for what does not end by itself. It is killed
+    /// when it is dropped.
+    #[must_use]
+    pub fn command<A: AsRef<OsStr>>(&self, gateway: &str, arguments: &[A]) -> Command {
         let mut command = program("mcpctl", self.dir.path());
         command
             .args(arguments)
@@ -152,7 +176,7 @@ impl Replicas {
             .env("MCP_FLEET_TOKEN", ADMIN)
             .env("MCP_FLEET_GATEWAY", gateway)
             .kill_on_drop(true);
-        Ok(soon("the end of mcpctl", command.output()).await??)
+        command
     }
 
     /// The token of the administration API.

@@ -12,7 +12,9 @@ mod e2e {
     mod eras;
     mod fleet;
     mod hostile;
+    mod nack;
     mod replace;
+    mod reports;
     mod split;
     mod stdio;
     mod swap;

@@ -62,7 +62,7 @@ pub(super) async fn clients(url: &str, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-fn printed(output: &Output) -> (Option<i32>, String, String) {
+pub(super) fn printed(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
         output.status.code(),
@@ -72,7 +72,7 @@ fn printed(output: &Output) -> (Option<i32>, String, String) {
 }
 
 /// What `mcpctl nodes -o json` says, by node id.
-async fn node(replicas: &Replicas, id: &str) -> Result<Value> {
+pub(super) async fn node(replicas: &Replicas, id: &str) -> Result<Value> {
     let (code, out, errors) = printed(&replicas.mcpctl("", &["nodes", "-o", "json"]).await?);
     ensure!(code == Some(0), "{errors}");
     let nodes: Value = serde_json::from_str(&out)?;
@@ -172,7 +172,7 @@ async fn apply_waits_for_both_data_planes_and_clients_need_no_affinity() -> Resu
 }
 
 /// uint64 is a string in proto3 JSON.
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
