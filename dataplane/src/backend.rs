@@ -31,6 +31,8 @@ pub struct Backend {
     pub serial: u64,
     /// Hash of its runtime fields and resolved values.
     pub fingerprint: Hash,
+    /// Hash of its runtime fields alone.
+    pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
     /// The transport.
@@ -50,6 +52,8 @@ pub struct Parts {
     pub serial: u64,
     /// Hash of its runtime fields and resolved values.
     pub fingerprint: Hash,
+    /// Hash of its runtime fields alone.
+    pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
     /// Longest call.
@@ -71,6 +75,7 @@ impl Backend {
             key,
             serial,
             fingerprint,
+            runtime,
             timeout,
             upstream,
             catalog,
@@ -81,6 +86,7 @@ impl Backend {
             key,
             serial,
             fingerprint,
+            runtime,
             timeout,
             upstream,
             catalog,

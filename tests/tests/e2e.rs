@@ -14,11 +14,13 @@ mod e2e {
     mod fleet;
     mod hostile;
     mod http2;
+    mod nack;
     mod nodes;
     mod outage;
     mod postgres;
     mod race;
     mod replace;
+    mod reports;
     mod revoke;
     mod secrets;
     mod split;

@@ -187,6 +187,9 @@ const TEMPLATES: Kind = Kind {
     id: "uriTemplate",
 };
 
+/// All of them.
+pub(super) const KINDS: [&Kind; 4] = [&TOOLS, &PROMPTS, &RESOURCES, &TEMPLATES];
+
 /// A list with the hints of its pages.
 struct Listed {
     items: Vec<Item>,
@@ -310,7 +313,9 @@ async fn fetch(
     }
 }
 
-fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
+pub(super) fn mirrored(
+    tools: &[Item],
+) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
     // Most schemas have none: the text tells faster than a parse.
     let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
     tools
