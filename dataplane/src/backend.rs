@@ -70,7 +70,17 @@ impl Backend {
     /// Puts a backend together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let stack = stack(&parts);
+        let upstream = parts.upstream.clone();
+        Self::over(parts, upstream)
+    }
+
+    /// Puts a backend together whose stack ends in this service instead of its transport.
+    pub(crate) fn over<S>(parts: Parts, service: S) -> Self
+    where
+        S: Service<Call, Response = Reply, Error = CallError> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let stack = stack(&parts, service);
         let Parts {
             key,
             serial,
@@ -129,9 +139,12 @@ impl Backend {
 }
 
 /// The stack, outer to inner.
-fn stack(parts: &Parts) -> Stack {
+fn stack<S>(parts: &Parts, transport: S) -> Stack
+where
+    S: Service<Call, Response = Reply, Error = CallError> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let timeout = TimeoutLayer::new(parts.key.name.clone(), parts.timeout, parts.max_duration);
-    let service = parts.upstream.clone();
-    let service = timeout.layer(service);
+    let service = timeout.layer(transport);
     BoxCloneSyncService::new(service)
 }

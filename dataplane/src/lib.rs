@@ -22,6 +22,8 @@
 pub mod admin;
 pub mod auth;
 pub mod backend;
+#[doc(hidden)]
+pub mod bench_support;
 pub mod body;
 pub mod call;
 pub mod catalog;
