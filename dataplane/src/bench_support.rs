@@ -31,6 +31,7 @@ where
     let parts = Parts {
         serial: node.next_serial(),
         fingerprint: Hash::of(name.as_bytes()),
+        runtime: Hash::of(name.as_bytes()),
         timeout: Duration::from(DEFAULT_TIMEOUT),
         max_duration: Duration::from(DEFAULT_MAX_DURATION),
         upstream: Upstream::broken(name.to_owned(), "it has no transport".to_owned()),
