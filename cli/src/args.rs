@@ -12,8 +12,9 @@ use crate::{
     failure::Failure,
     verbs::{
         apply, call, completion, context, delete, demo_server, describe, diff, edit, explain,
-        export, get, history, login, logs, nodes, prompts, resources, revisions, revoke, rollback,
-        schema, secret, session_keys, status, token, tools, up, validate, version, wait,
+        export, get, history, login, logs, node, nodes, prompts, resources, revisions, revoke,
+        rollback, schema, secret, session_keys, status, token, tools, trust, up, validate, version,
+        wait,
     },
 };
 
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     Nodes(nodes::Flags),
     /// Follow the log of a data plane.
     Logs(logs::Flags),
+    /// Let data planes join with a certificate of their own, and keep them out again.
+    Node(node::Flags),
     /// Wait until the data planes serve a revision in full.
     Wait(wait::Flags),
     /// List the tools that a gateway offers.
@@ -95,6 +98,8 @@ pub(crate) enum Verb {
     Context(context::Flags),
     /// Make, list and revoke tokens for the control plane.
     Token(token::Flags),
+    /// Print the CA of the fleet, for --ca-file and for data planes.
+    Trust(trust::Flags),
     /// Write values that backends need and nobody is to read.
     Secret(secret::Flags),
     /// Refuse a client's bearer token from now on, everywhere.
@@ -144,6 +149,7 @@ impl Verb {
             Self::Status(flags) => Box::pin(status::run(flags)).await,
             Self::Nodes(flags) => Box::pin(nodes::run(flags)).await,
             Self::Logs(flags) => Box::pin(logs::run(flags)).await,
+            Self::Node(flags) => Box::pin(node::run(flags)).await,
             Self::Wait(flags) => Box::pin(wait::run(flags)).await,
             Self::Tools(flags) => Box::pin(tools::run(flags)).await,
             Self::Call(flags) => Box::pin(call::run(flags)).await,
@@ -154,6 +160,7 @@ impl Verb {
             Self::Login(flags) => Box::pin(login::run(flags)).await,
             Self::Context(flags) => context::run(flags),
             Self::Token(flags) => Box::pin(token::run(flags)).await,
+            Self::Trust(flags) => Box::pin(trust::run(flags)).await,
             Self::Secret(flags) => Box::pin(secret::run(flags)).await,
             Self::Revoke(flags) => Box::pin(revoke::revoke(flags)).await,
             Self::Unrevoke(flags) => Box::pin(revoke::unrevoke(flags)).await,

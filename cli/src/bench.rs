@@ -37,6 +37,7 @@ impl Bench {
             url: format!("http://{}", plane.grpc_addr()),
             token: plane.issue_admin_token().await.unwrap(),
             ca: None,
+            insecure: false,
         };
         let client = client::connect(&target).await.unwrap();
         Self {

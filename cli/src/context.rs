@@ -35,6 +35,9 @@ pub(crate) struct Context {
     /// The authorities (PEM) that the control plane's certificate may come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
+    /// The token may cross the network unencrypted: it was said so at the login.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) insecure: bool,
     /// MCP endpoint of a gateway.
     pub(crate) gateway: Option<String>,
 }

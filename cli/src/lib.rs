@@ -2,8 +2,9 @@
 //!
 //! In the order in which a command meets them: `args` (what was asked), `verbs`
 //! (one file each), then what verbs share: `context` (where the control plane
-//! is), `client` (how to speak to it), `sources` (files), `kinds` (names),
-//! `model` (what kinds hold), `hide` (what is not shown), `values` (what Secrets hold),
+//! is), `client` (how to speak to it), `trust` (who it says it is), `sources` (files),
+//! `kinds` (names), `model` (what kinds hold), `hide` (what is not shown), `values` (what
+//! Secrets hold),
 //! `change`, `applyset` and `wait` (writing, and who serves it), `mcp` (speaking to a
 //! gateway), `output`, `clock` and `failure` (what people and scripts see).
 //! [`demo`] is the MCP server that the quickstart uses.
@@ -26,6 +27,7 @@ mod mcp;
 mod model;
 mod output;
 mod sources;
+mod trust;
 mod values;
 mod verbs;
 mod wait;

@@ -3,10 +3,11 @@
 //! Configuration: [`up`], [`apply`], [`diff`], [`validate`], [`get`],
 //! [`describe`], [`edit`], [`delete`], [`export`], [`explain`], [`schema`].
 //! Its past: [`history`], [`revisions`], [`rollback`]. The fleet: [`status`],
-//! [`nodes`], [`logs`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
+//! [`nodes`], [`node`], [`logs`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
 //! [`resources`], [`prompts`]. Who may, and where: [`login`], [`context`],
-//! [`token`]; and what they may no longer: [`revoke`], [`session_keys`]. Values that
-//! nobody is to read: [`secret`]. The rest: [`demo_server`], [`completion`], [`version`].
+//! [`token`], [`trust`]; and what they may no longer: [`revoke`], [`session_keys`].
+//! Values that nobody is to read: [`secret`]. The rest: [`demo_server`],
+//! [`completion`], [`version`].
 
 pub(crate) mod apply;
 pub(crate) mod call;
@@ -23,6 +24,7 @@ pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod prompts;
 pub(crate) mod resources;
@@ -35,6 +37,7 @@ pub(crate) mod session_keys;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod tools;
+pub(crate) mod trust;
 pub(crate) mod up;
 pub(crate) mod validate;
 pub(crate) mod version;

@@ -94,6 +94,7 @@ pub struct ControlPlane {
     /// Aborted at the end.
     background: Vec<JoinHandle<()>>,
     tls: bool,
+    ca_sha256: Option<String>,
     #[cfg(test)]
     identities: Arc<Identities>,
     /// Held as long as the file is in use.
@@ -284,6 +285,14 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
     background.extend(tls.as_ref().map(keep));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));
+    let ca_sha256 = match tls.as_ref().filter(|tls| tls.shown.is_of_the_fleet()) {
+        Some(_) => identities
+            .ca()
+            .await
+            .ok()
+            .map(|ca| hex::encode(ca.fingerprint().0)),
+        None => None,
+    };
     let tls = tls.is_some();
     tracing::info!(grpc = %grpc_addr, tls, database = %settings.database, "control plane started");
     Ok(ControlPlane {
@@ -300,6 +309,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         tend,
         background,
         tls,
+        ca_sha256,
         #[cfg(test)]
         identities,
         _lock: lock,
@@ -367,6 +377,12 @@ impl ControlPlane {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// SHA-256 of the CA's certificate, in hex, if that of the listeners is of the CA.
+    #[must_use]
+    pub fn ca_sha256(&self) -> Option<&str> {
+        self.ca_sha256.as_deref()
     }
 
     /// The admin token, if it was given or has been generated at this start.

@@ -183,6 +183,9 @@ fn announce(control_plane: &ControlPlane, [admin_given, node_given]: [bool; 2]) 
     if let Some(address) = control_plane.rest_addr() {
         writeln!(out, "REST: {scheme}://{address}/api/v1")?;
     }
+    if let Some(sha256) = control_plane.ca_sha256() {
+        writeln!(out, "CA: SHA-256 {sha256}")?;
+    }
     if let Some(token) = control_plane.admin_token().filter(|_| !admin_given) {
         writeln!(
             out,

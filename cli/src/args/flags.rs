@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use fleet_proto::{key::Key, v1::ApplyResponse};
 
 use crate::{
@@ -42,6 +42,9 @@ pub(crate) struct AdminFlags {
     /// otherwise those of the context, or of the system.
     #[arg(long, value_name = "FILE", env = "MCP_FLEET_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// Send the token over http:// also to other machines.
+    #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
+    insecure: bool,
 }
 
 impl AdminFlags {
@@ -59,7 +62,7 @@ impl AdminFlags {
                     ControlPlane {
                         url,
                         token,
-                        ca: None,
+                        ..ControlPlane::default()
                     }
                 }
                 (url, token) => choose(url, token, load_context(None)?)?,
@@ -68,6 +71,7 @@ impl AdminFlags {
         if ca.is_some() {
             target.ca = ca;
         }
+        target.insecure |= self.insecure;
         Ok(target)
     }
 }
@@ -95,8 +99,14 @@ fn choose(
         .to_owned();
     let url = url.unwrap_or_else(|| known.clone());
     let ca = context.ca.filter(|_| url == known);
+    let insecure = context.insecure && url == known;
     match token.or(context.admin_token.filter(|_| url == known)) {
-        Some(token) => Ok(ControlPlane { url, token, ca }),
+        Some(token) => Ok(ControlPlane {
+            url,
+            token,
+            ca,
+            insecure,
+        }),
         None => Err(Failure::NotAllowed(format!(
             "there is no admin token for {url}: run `mcpctl login {url}`, set MCP_FLEET_TOKEN, or start `mcpctl up`, which writes one to the context file"
         ))),
@@ -300,6 +310,7 @@ mod tests {
             control_plane: Some("http://127.0.0.1:1".to_owned()),
             admin_token: Some("mine".to_owned()),
             ca: Some("authority".to_owned()),
+            insecure: false,
             gateway: None,
         };
         let own = choose(None, None, context()).unwrap();

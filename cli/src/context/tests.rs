@@ -16,6 +16,7 @@ fn context(token: &str) -> Context {
         admin_token: Some(token.to_owned()),
         gateway: Some("http://127.0.0.1:8080/mcp".to_owned()),
         ca: None,
+        insecure: false,
     }
 }
 

@@ -3,11 +3,10 @@
 use std::{
     fs,
     io::{self, BufRead as _, IsTerminal as _, Read as _},
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use fleet_proto::v1::{Token, WhoAmIRequest};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -17,7 +16,7 @@ use crate::{
     client::{self, ControlPlane},
     context::{self, Context},
     failure::Failure,
-    output,
+    output, trust,
 };
 
 /// Longest file that is taken for a token.
@@ -38,6 +37,13 @@ pub(crate) struct Flags {
     /// system. The context keeps what is in it.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Trust the authority that the control plane shows if its certificate has this SHA-256, as the
+    /// control plane prints it at its start. Left out: asked for on a terminal.
+    #[arg(long, value_name = "HEX", conflicts_with = "ca_file")]
+    ca_sha256: Option<String>,
+    /// Send the token over http:// also to other machines; the context keeps that.
+    #[arg(long, env = "MCP_FLEET_INSECURE", value_parser = BoolishValueParser::new())]
+    insecure: bool,
     /// Name of the context. Left out: host and port of the address.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -55,16 +61,24 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         Some(file) if file != Path::new("-") => from_file(file)?,
         _ => from_stdin()?,
     };
-    let target = ControlPlane {
+    let mut target = ControlPlane {
         url: flags.url.trim_end_matches('/').to_owned(),
         token,
         ca: flags.ca_file.as_deref().map(args::read_ca).transpose()?,
+        insecure: flags.insecure,
     };
-    if !is_private(&target.url) {
-        output::note("warning: the token crosses the network unencrypted: use https://");
+    if let Some(wanted) = &flags.ca_sha256 {
+        target.ca = Some(trust::pinned(&target.url, wanted).await?);
     }
-    let who = check(&target).await?;
-    let name = flags.name.unwrap_or_else(|| default_name(&target.url));
+    let who = match check(&target).await {
+        Err(Failure::Unreachable(why)) if target.ca.is_none() && why.contains("UnknownIssuer") => {
+            target.ca = Some(offered(&target.url, why).await?);
+            check(&target).await?
+        }
+        checked => checked?,
+    };
+    let own_name = || client::authority(&target.url).to_owned();
+    let name = flags.name.unwrap_or_else(own_name);
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(Failure::Usage(
             "the context needs a name: --name NAME".to_owned(),
@@ -79,6 +93,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         control_plane: Some(target.url.clone()),
         admin_token: Some(target.token),
         ca: target.ca,
+        insecure: target.insecure,
         gateway,
     };
     contexts.put(&name, context);
@@ -98,24 +113,26 @@ async fn check(target: &ControlPlane) -> Result<Token, Failure> {
     Ok(answer.token.unwrap_or_default())
 }
 
-/// Whether nobody on the way can read along.
-fn is_private(url: &str) -> bool {
-    let name = default_name(url);
-    let host = name
-        .rsplit_once(':')
-        .map_or(name.as_str(), |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = || match host.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => host == "localhost",
-    };
-    url.starts_with("https://") || loopback()
-}
-
-/// `control.example.com:8182`.
-fn default_name(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?']).next().unwrap_or(rest).to_owned()
+/// The authority that a control plane shows, if whoever sits at the terminal knows it.
+async fn offered(url: &str, why: String) -> Result<String, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Unreachable(format!(
+            "{why}, or with --ca-sha256 (the control plane prints it at its start)"
+        )));
+    }
+    let shown = trust::shown(url).await?;
+    output::note(&format!(
+        "{url} has a certificate of an authority that is not known here, SHA-256\n  {}\n\
+         Trust it? It must be what the control plane printed at its start. [y/N]",
+        shown.sha256
+    ));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|e| Failure::Usage(format!("cannot read the answer: {e}")))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(shown.pem),
+        _ => Err(Failure::Unreachable(why)),
+    }
 }
 
 fn from_file(path: &Path) -> Result<String, Failure> {
@@ -195,30 +212,9 @@ mod tests {
 
     #[test]
     fn a_context_is_named_after_the_host() {
-        assert_eq!(
-            default_name("http://c.example.com:8182"),
-            "c.example.com:8182"
-        );
-        assert_eq!(default_name("https://[::1]:1/x?y"), "[::1]:1");
-    }
-
-    #[test]
-    fn only_loopback_and_tls_keep_a_token_private() {
-        for url in [
-            "http://127.0.0.1:1",
-            "http://[::1]:1",
-            "http://localhost",
-            "https://c",
-        ] {
-            assert!(is_private(url), "{url}");
-        }
-        for url in [
-            "http://c:1",
-            "http://10.0.0.1:1",
-            "http://127.0.0.1.evil.example:1",
-        ] {
-            assert!(!is_private(url), "{url}");
-        }
+        let name = client::authority;
+        assert_eq!(name("http://c.example.com:8182"), "c.example.com:8182");
+        assert_eq!(name("https://[::1]:1/x?y"), "[::1]:1");
     }
 
     #[tokio::test]

@@ -212,6 +212,7 @@ impl Up {
             admin_token: Some(self.control.token().to_owned()),
             gateway: endpoints.first().map(|e| e.url.clone()),
             ca: None,
+            insecure: false,
         };
         // The others stay.
         let mut contexts = args::read_contexts(places.context())?;

@@ -53,6 +53,7 @@ impl Control {
             url: url.clone(),
             token: token.clone(),
             ca: None,
+            insecure: flags.insecure,
         })
         .await?;
         Ok(Self {
