@@ -8,10 +8,7 @@ use fleet_proto::{
 };
 
 use super::*;
-use crate::{
-    publish::Snapshot,
-    store::{AuditRow, sqlite::Sqlite},
-};
+use crate::{publish::Snapshot, store::sqlite::Sqlite};
 
 const HOUR: u64 = Duration::from_hours(1).as_millis() as u64;
 const MINUTE: u64 = Duration::from_mins(1).as_millis() as u64;
