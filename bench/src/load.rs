@@ -232,12 +232,6 @@ impl Load {
         self.gather().map(|seen| Outcome::of(seen, since.elapsed()))
     }
 
-    /// Whether it has ended by itself.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
-    }
-
     fn gather(self) -> Result<Vec<Seen>> {
         let mut seen = Vec::new();
         for thread in self.threads {

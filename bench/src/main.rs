@@ -1,6 +1,6 @@
 //! `fleet-bench`: what `make bench` and its kin run.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -80,8 +80,17 @@ enum What {
     Backend(backend::Options),
 }
 
-fn main() -> Result<()> {
-    let flags = Flags::parse();
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> Result<()> {
     let write = flags.write.as_deref();
     let programs = || Programs::find(flags.dataplane.clone(), flags.workers);
     match flags.what {
