@@ -242,6 +242,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
 /// A secret that was given in one of two ways; an empty one counts as none.
 fn secret(file: Option<PathBuf>, text: Option<String>) -> Option<Secret> {
     let text = text.filter(|text| !text.is_empty()).map(Secret::Text);
+    let file = file.filter(|path| !path.as_os_str().is_empty());
     file.map(Secret::File).or(text)
 }
 

@@ -5,6 +5,7 @@
 //!   everything on free loopback ports and state in a temporary folder;
 //! - [`replicas`]: a control plane and any number of data planes that take each other's sessions;
 //! - [`balancer`]: nginx or HAProxy before them, with the configuration of `deploy/`;
+//! - [`secured`]: the same over TLS, with data planes that join;
 //! - [`store`]: the database of a control plane: a file, or one of a private [`postgres`] behind,
 //!   where a test cuts it off, a [`forwarder`];
 //! - [`fake_node`]: a data plane's end of the sync stream, by hand;
@@ -30,5 +31,6 @@ pub mod process;
 pub mod programs;
 pub mod relay;
 pub mod replicas;
+pub mod secured;
 pub mod store;
 pub mod wait;

@@ -14,6 +14,7 @@ mod e2e {
     mod fleet;
     mod hostile;
     mod http2;
+    mod identity;
     mod nack;
     mod nodes;
     mod outage;

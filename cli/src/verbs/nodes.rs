@@ -49,7 +49,7 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
 fn table(nodes: &[Node], wide: bool, now: u64) -> String {
     let mut head = vec!["NODE", "STATE", "REVISION", "SEEN", "VERSION"];
     if wide {
-        head.extend(["APPLIED IN", "BOOT", "LABELS"]);
+        head.extend(["APPLIED IN", "CERTIFICATE UNTIL", "BOOT", "LABELS"]);
     }
     let row = |node: &Node| {
         let mut cells = vec![
@@ -67,6 +67,10 @@ fn table(nodes: &[Node], wide: bool, now: u64) -> String {
                 .collect();
             cells.extend([
                 format!("{} us", node.apply_us),
+                match node.certificate_expires_ms {
+                    0 => "none".to_owned(),
+                    until => clock::rfc3339(until),
+                },
                 node.boot_id.clone(),
                 labels.join(","),
             ]);

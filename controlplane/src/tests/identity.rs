@@ -14,6 +14,7 @@ use fleet_proto::v1::{
 };
 use fleet_tests::postgres::cluster;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, SigningKey};
+use sqlx::Connection as _;
 use tonic::{
     Code,
     transport::{Certificate, ClientTlsConfig, Identity},
@@ -665,4 +666,38 @@ async fn rest_speaks_tls_and_does_the_same() {
     assert_eq!(status, 404);
     let (_, trust) = call(Method::GET, "/trust").await;
     assert_eq!(trust["ca_sha256"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ended_more_than_30_days_ago_is_not_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = Fleet {
+        plane: plane_of(secured(settings(&folder))).await,
+        ca: String::new(),
+        _folder: folder,
+    };
+    let fleet = Fleet {
+        ca: ca_of(&fleet.plane).await,
+        ..fleet
+    };
+    let node = fleet.joined("n1").await;
+    let end = crate::clock::now_ms() - 30 * 24 * 3_600_000;
+    let age = async |expires_ms: u64| {
+        let file = fleet._folder.path().join("fleet.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut db = sqlx::SqliteConnection::connect_with(&options)
+            .await
+            .unwrap();
+        let update = sqlx::query("UPDATE certificates SET expires_ms = ?");
+        update
+            .bind(expires_ms as i64)
+            .execute(&mut db)
+            .await
+            .unwrap();
+        db.close().await.unwrap();
+    };
+    age(end - 1000).await;
+    let status = refused(fleet.renew(&node, &node.key).await);
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert!(status.message().contains("too long ago"), "{status}");
 }

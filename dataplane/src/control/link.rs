@@ -14,18 +14,21 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint, Uri},
 };
 
-use crate::settings::{Credentials, Settings, Source};
+use crate::settings::{Credentials, Secret, Settings, Source};
 
 mod enrol;
 mod identity;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use identity::{Identity, Kept};
@@ -93,6 +96,8 @@ pub(super) struct Link {
     doubt: Mutex<Doubt>,
     /// One joins or renews at a time.
     turn: tokio::sync::Mutex<()>,
+    /// There is another certificate.
+    renewed: Notify,
 }
 
 /// What is known against a certificate.
@@ -136,6 +141,17 @@ impl Link {
             );
         }
         let identity = identity.filter(|identity| identity.node_id == settings.node_id);
+        let mut credentials = credentials.clone();
+        // A unit that always names a file has an empty one where nodes do not join.
+        let is_empty = |token: &Secret| {
+            token
+                .read()
+                .is_err_and(|e| e.kind() == io::ErrorKind::InvalidData)
+        };
+        if credentials.node_token.is_some() && credentials.join_token.as_ref().is_some_and(is_empty)
+        {
+            credentials.join_token = None;
+        }
         if identity.is_none() && credentials.join_token.is_some() {
             if kept.is_none() {
                 return Err(LinkError::NoDataDir);
@@ -149,12 +165,13 @@ impl Link {
         Ok(Some(Self {
             urls: urls.clone(),
             node_id: settings.node_id.clone(),
-            credentials: credentials.clone(),
+            credentials,
             authorities: authorities.unwrap_or_default(),
             kept,
             identity: ArcSwapOption::new(identity.map(Arc::new)),
             doubt: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            renewed: Notify::new(),
         }))
     }
 
@@ -206,9 +223,14 @@ impl Link {
         Ok(request)
     }
 
-    /// A control plane has refused what came over a connection.
-    pub(super) fn refused(&self, status: &Status) {
-        if status.code() == tonic::Code::Unauthenticated {
+    /// A stream has ended like this; `answered`: not before the control plane had said
+    /// something. In TLS 1.3 a client learns only after its handshake that its
+    /// certificate was not taken (RFC 8446, 4.4.2.4), by a connection that breaks off:
+    /// asking for the next certificate tells that from other failures.
+    pub(super) fn ended(&self, status: &Status, answered: bool) {
+        let broken = [Code::Unknown, Code::Cancelled, Code::Internal];
+        if status.code() == Code::Unauthenticated || (!answered && broken.contains(&status.code()))
+        {
             self.suspect();
         }
     }
@@ -416,6 +438,17 @@ fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Status> {
     Ok(value)
 }
 
+/// What a status says, with what caused it.
+pub(super) fn told(status: &Status) -> String {
+    let cause = std::error::Error::source(status).map(in_words);
+    match cause {
+        Some(cause) if !status.message().contains(&cause) => {
+            format!("{}: {cause}", status.message())
+        }
+        _ => status.message().to_owned(),
+    }
+}
+
 /// An error with what caused it: tonic's own text is just "transport error".
 fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
@@ -435,5 +468,3 @@ enum Stream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
-
-mod stream;

@@ -19,7 +19,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Held, apply::apply, link::Link, reconnect::Reconnect, sets::Sets};
+use super::{
+    Held,
+    apply::apply,
+    link::{self, Link},
+    reconnect::Reconnect,
+    sets::Sets,
+};
 use crate::{node::Node, table::compile::Version};
 
 /// A control plane silent for longer than this is gone: it sends heartbeats.
@@ -60,7 +66,7 @@ pub(super) async fn follow(
                 asked.unwrap_or_default()
             }
             Err(error) => {
-                let (code, message) = (error.code(), error.message());
+                let (code, message) = (error.code(), link::told(&error));
                 let reason = format!("{url}: {code:?}: {message}");
                 // The same failure again and again is no news.
                 if said != reason {
@@ -69,7 +75,7 @@ pub(super) async fn follow(
                     said.clone_from(&reason);
                 }
                 follower.node.control.not_reached(reason);
-                link.refused(&error);
+                link.ended(&error, follower.opened.is_some());
                 link.patience()
             }
         };

@@ -177,6 +177,7 @@ impl Link {
         }
         self.identity.store(Some(Arc::new(identity)));
         *self.doubt.lock() = Doubt::None;
+        self.renewed.notify_one();
         Ok(())
     }
 
@@ -204,6 +205,10 @@ impl Link {
             match self.renew(url, &identity).await {
                 Ok(()) => said.clear(),
                 Err(status) => {
+                    if status.code() == Code::Unauthenticated {
+                        // The next stream says so, and what is to be done.
+                        *self.doubt.lock() = Doubt::Refused;
+                    }
                     let reason = format!("{:?}: {}", status.code(), status.message());
                     if said != reason {
                         tracing::warn!(
@@ -233,7 +238,10 @@ impl Link {
             if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(left.clamp(LOOK.0, LOOK.1)).await;
+            tokio::select! {
+                () = tokio::time::sleep(left.clamp(LOOK.0, LOOK.1)) => {}
+                () = self.renewed.notified() => {}
+            }
         }
     }
 }
