@@ -50,7 +50,8 @@ async fn run(node: Weak<Node>, backend: Weak<Backend>) {
             let Ok(_permit) = node.discoveries.acquire().await else {
                 return;
             };
-            if renew(&backend, node.background_worker()).await {
+            // Boxed: a task waits nearly always, and there is one for each backend.
+            if Box::pin(renew(&backend, node.background_worker())).await {
                 pause = BACKOFF.0;
             } else {
                 pause = (pause * 2).min(BACKOFF.1);
@@ -333,5 +334,16 @@ pub(super) fn bad(backend: &Backend, reason: String) -> CallError {
     CallError::BadAnswer {
         backend: backend.name().to_owned(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_is_small() {
+        let size = size_of_val(&run(Weak::new(), Weak::new()));
+        assert!(size <= 512, "{size} bytes");
     }
 }
