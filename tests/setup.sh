@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run against, into .deps/ (or $MCP_FLEET_DEPS): Node, the official
 # conformance suites, real MCP servers, real MCP clients and a gRPC client, at exact versions. Quick when that is done.
-# Needs npm, python3 with venv, nginx, HAProxy and systemd-analyze; as root on a Debian system it installs those itself.
+# Needs npm, python3 with venv, nginx, HAProxy, valgrind and systemd-analyze; as root on a Debian system it installs
+# those itself.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 deps=${MCP_FLEET_DEPS:-$root/.deps}
@@ -68,10 +69,11 @@ python_packages() {
   echo "$*" >"$dir/.stamp"
 }
 
-# The balancers that deploy/ configures, and what checks its systemd units.
+# The balancers that deploy/ configures, what checks its systemd units, and what counts instructions.
 missing=()
 command -v nginx >/dev/null || missing+=(nginx)
 command -v haproxy >/dev/null || missing+=(haproxy)
+command -v valgrind >/dev/null || missing+=(valgrind)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 [ ${#missing[@]} = 0 ] || debian "${missing[@]}"
 

@@ -31,6 +31,8 @@ pub struct Backend {
     pub serial: u64,
     /// Hash of its runtime fields and resolved values.
     pub fingerprint: Hash,
+    /// Hash of its runtime fields alone.
+    pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
     /// The transport.
@@ -50,6 +52,8 @@ pub struct Parts {
     pub serial: u64,
     /// Hash of its runtime fields and resolved values.
     pub fingerprint: Hash,
+    /// Hash of its runtime fields alone.
+    pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
     /// Longest call.
@@ -66,11 +70,22 @@ impl Backend {
     /// Puts a backend together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let stack = stack(&parts);
+        let upstream = parts.upstream.clone();
+        Self::over(parts, upstream)
+    }
+
+    /// Puts a backend together whose stack ends in this service instead of its transport.
+    pub(crate) fn over<S>(parts: Parts, service: S) -> Self
+    where
+        S: Service<Call, Response = Reply, Error = CallError> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let stack = stack(&parts, service);
         let Parts {
             key,
             serial,
             fingerprint,
+            runtime,
             timeout,
             upstream,
             catalog,
@@ -81,6 +96,7 @@ impl Backend {
             key,
             serial,
             fingerprint,
+            runtime,
             timeout,
             upstream,
             catalog,
@@ -123,9 +139,12 @@ impl Backend {
 }
 
 /// The stack, outer to inner.
-fn stack(parts: &Parts) -> Stack {
+fn stack<S>(parts: &Parts, transport: S) -> Stack
+where
+    S: Service<Call, Response = Reply, Error = CallError> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let timeout = TimeoutLayer::new(parts.key.name.clone(), parts.timeout, parts.max_duration);
-    let service = parts.upstream.clone();
-    let service = timeout.layer(service);
+    let service = timeout.layer(transport);
     BoxCloneSyncService::new(service)
 }

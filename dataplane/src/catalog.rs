@@ -6,6 +6,7 @@
 
 pub mod discover;
 mod entries;
+pub(crate) mod kept;
 pub mod params;
 pub mod render;
 
@@ -153,11 +154,30 @@ impl Catalog {
         self.now.load_full()
     }
 
+    /// What the backend offered before this process started; nothing where more is known.
+    pub(crate) fn restored(&self, about: About, lists: Lists) {
+        if self.snapshot().told.is_none() {
+            self.set(Snapshot {
+                state: State::Stale,
+                lists: Arc::new(lists),
+                about: Arc::new(about),
+                told: Some(Instant::now()),
+                error: None,
+            });
+        }
+    }
+
     /// The backend has told what it offers.
     pub fn told(&self, about: About, lists: Lists) {
+        let before = self.snapshot();
+        let lists = if *before.lists == lists {
+            before.lists.clone()
+        } else {
+            Arc::new(lists)
+        };
         self.set(Snapshot {
             state: State::Fresh,
-            lists: Arc::new(lists),
+            lists,
             about: Arc::new(about),
             told: Some(Instant::now()),
             error: None,

@@ -22,6 +22,8 @@
 pub mod admin;
 pub mod auth;
 pub mod backend;
+#[doc(hidden)]
+pub mod bench_support;
 pub mod body;
 pub mod call;
 pub mod catalog;
@@ -170,6 +172,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         tokio::spawn(control::follow(node.clone(), restored, way)),
         tokio::spawn(sweep(node.clone())),
         tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
+        tokio::spawn(catalog::kept::keep(node.clone())),
     ];
     if let Some(tls) = &node.tls {
         tasks.push(tokio::spawn(tls.clone().watch()));

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    auth::revoked::Revoked, call::WorkerId, control, listen::tls::Tls, secrets::Secrets,
-    session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
+    auth::revoked::Revoked, call::WorkerId, catalog::kept::Kept, control, listen::tls::Tls,
+    secrets::Secrets, session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
 };
 
 /// Backends asked for their lists at the same time.
@@ -39,6 +39,8 @@ pub struct Node {
     /// Grows with every change of any backend's catalogue: rendered lists of an
     /// older epoch are made anew.
     pub epoch: Arc<AtomicU64>,
+    /// Catalogues on disk; `None`: none are kept.
+    pub(crate) kept: Option<Kept>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
     /// Counters.
@@ -86,6 +88,7 @@ impl Node {
             started: Instant::now(),
             loads: (0..workers).map(|_| Arc::default()).collect(),
             serials: AtomicU64::new(1),
+            kept: Kept::of(&settings),
             tls,
             settings,
             workers,

@@ -4,6 +4,8 @@
 //! another replica, sealed. Beside it a node keeps what it can make again: the
 //! upstream sessions opened for it and its log level.
 
+mod ended;
+
 use std::{
     collections::HashMap,
     io,
@@ -20,6 +22,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use ended::Ended;
+
 use crate::{
     call::ProtocolVersion,
     envelope,
@@ -34,8 +38,6 @@ pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// Sessions whose upstream sessions a node keeps; over it, the longest unused go.
 const MOST: usize = 50_000;
-/// Ended sessions that are remembered one by one.
-const MOST_ENDED: usize = 100_000;
 /// Longest `clientInfo` that is kept whole; the session id is an HTTP header.
 const CLIENT_INFO_MAX: usize = 512;
 /// Longest `capabilities` that are kept.
@@ -123,41 +125,6 @@ pub struct Sessions {
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<HashMap<String, Arc<Session>>>,
     ended: Mutex<Ended>,
-}
-
-/// Sessions that were ended: their ids are good no longer, although they would open.
-///
-/// Where there are too many, the oldest are remembered by their age alone: every id that is
-/// as old counts as ended then. A client whose session was not opens a new one (404, as the
-/// specification has it); what was ended never comes back.
-#[derive(Debug, Default)]
-struct Ended {
-    /// By name, with the expiry of their ids.
-    names: HashMap<String, u64>,
-    /// Ids that expire by then have ended.
-    all_until: u64,
-}
-
-impl Ended {
-    fn add(&mut self, name: String, expires: u64) {
-        if self.names.len() >= MOST_ENDED {
-            let mut times: Vec<_> = self.names.values().copied().collect();
-            let at = times.len() / 16;
-            let (_, until, _) = times.select_nth_unstable(at);
-            self.all_until = self.all_until.max(*until);
-            let until = self.all_until;
-            self.names.retain(|_, expires| *expires > until);
-        }
-        self.names.insert(name, expires);
-    }
-
-    fn contains(&self, name: &str, expires: u64) -> bool {
-        expires <= self.all_until || self.names.contains_key(name)
-    }
-
-    fn forget_expired(&mut self, now: u64) {
-        self.names.retain(|_, expires| *expires > now);
-    }
 }
 
 impl std::fmt::Debug for Session {
@@ -490,21 +457,6 @@ mod tests {
         assert!(sessions.find(&b, "q/b", "x").is_some());
         assert_eq!(sessions.end_all("", "x").len(), 1);
         assert!(sessions.find(&other, "p/a", "y").is_some());
-    }
-
-    #[test]
-    fn however_many_sessions_end_none_comes_back_and_memory_stays() {
-        let mut ended = Ended::default();
-        // Ended in the order of their age, ten in each second.
-        let count = 2 * MOST_ENDED as u64;
-        for n in 0..count {
-            ended.add(n.to_string(), 1_000 + n / 10);
-            assert!(ended.names.len() <= MOST_ENDED);
-        }
-        let all = (0..count).all(|n| ended.contains(&n.to_string(), 1_000 + n / 10));
-        assert!(all, "one has come back");
-        assert!(ended.contains("as old as those", 1_000));
-        assert!(!ended.contains("newer", 1_000 + count));
     }
 
     #[test]

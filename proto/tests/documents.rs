@@ -9,12 +9,13 @@ use std::{
 };
 
 /// What a word in backticks begins with when it is a path.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "proto/",
     "dataplane/",
     "controlplane/",
     "cli/",
     "tests/",
+    "bench/",
     "docs/",
     "examples/",
 ];

@@ -9,6 +9,7 @@
 //! - [`store`]: the database of a control plane: a file, or one of a private [`postgres`] behind,
 //!   where a test cuts it off, a [`forwarder`];
 //! - [`fake_node`]: a data plane's end of the sync stream, by hand;
+//! - [`relay`]: between a control plane and a data plane, what a newer one would send;
 //! - [`programs`]: where the built programs and the installed servers and clients are;
 //! - [`process`]: a child process: its output, its end, what `/proc` says about a pid;
 //! - [`admin`]: the gRPC administration API;
@@ -28,6 +29,7 @@ pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod relay;
 pub mod replicas;
 pub mod secured;
 pub mod store;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{
     admin::Admin,
@@ -46,6 +46,7 @@ pub struct Plane {
     pub address: String,
     /// Its admin listener, without a path.
     pub admin_url: String,
+    control_url: String,
     arguments: Vec<String>,
     variables: Variables,
     keeps_secrets: bool,
@@ -95,6 +96,14 @@ impl Replicas {
         self.add_with(name, arguments, &[]).await
     }
 
+    /// Starts one more data plane, which reaches its control plane at this address.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn add_by(&mut self, name: &str, url: &str, arguments: &[&str]) -> Result<()> {
+        self.add_plane(name, url, arguments, &[], true).await
+    }
+
     /// Starts one more data plane, with more arguments and variables.
     ///
     /// # Errors
@@ -105,7 +114,8 @@ impl Replicas {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<()> {
-        self.add_plane(name, arguments, variables, true).await
+        let url = self.control_url.clone();
+        self.add_plane(name, &url, arguments, variables, true).await
     }
 
     /// Starts one more data plane, without a state key.
@@ -113,12 +123,14 @@ impl Replicas {
     /// # Errors
     /// It does not start.
     pub async fn add_without_state_key(&mut self, name: &str) -> Result<()> {
-        self.add_plane(name, &[], &[], false).await
+        let url = self.control_url.clone();
+        self.add_plane(name, &url, &[], &[], false).await
     }
 
     async fn add_plane(
         &mut self,
         name: &str,
+        url: &str,
         arguments: &[&str],
         variables: &[(&str, &str)],
         keeps: bool,
@@ -129,7 +141,7 @@ impl Replicas {
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
         let given = (arguments, variables, keeps);
-        let plane = self.plane(name, ["127.0.0.1:0"; 2], given);
+        let plane = self.plane(name, url, ["127.0.0.1:0"; 2], given);
         self.planes.push(plane.await?);
         Ok(())
     }
@@ -146,7 +158,7 @@ impl Replicas {
             old.keeps_secrets,
         );
         let admin = old.admin_url.trim_start_matches("http://");
-        let plane = self.plane(&old.name, [&old.address, admin], given);
+        let plane = self.plane(&old.name, &old.control_url, [&old.address, admin], given);
         self.planes[index] = plane.await?;
         Ok(())
     }
@@ -154,13 +166,14 @@ impl Replicas {
     async fn plane(
         &self,
         name: &str,
+        control_url: &str,
         [listen, admin]: [&str; 2],
         (arguments, variables, keeps_secrets): Given,
     ) -> Result<Plane> {
         let data = self.dir.path().join(name);
         let mut command = program("mcp-dataplane", self.dir.path());
         command
-            .args(["--control-plane", &self.control_url, "--node-id", name])
+            .args(["--control-plane", control_url, "--node-id", name])
             .args(["--listen", listen, "--admin-listen", admin])
             .arg("--data-dir")
             .arg(&data)
@@ -180,6 +193,7 @@ impl Replicas {
             process,
             address: address.trim_start_matches("http://").to_owned(),
             admin_url,
+            control_url: control_url.to_owned(),
             arguments,
             variables,
             keeps_secrets,
@@ -247,19 +261,9 @@ impl Replicas {
         variables: &[(&str, &str)],
         stdin: &str,
     ) -> Result<Output> {
-        let mut command = program("mcpctl", self.dir.path());
-        command
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env("MCP_FLEET_CONTROL_PLANE", &self.control_url)
-            .env("MCP_FLEET_TOKEN", ADMIN)
-            .env("MCP_FLEET_GATEWAY", gateway)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
+        let mut command = self.command(gateway, arguments);
+        command.envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
         if let Some(mut input) = child.stdin.take() {
             // It may have ended without reading.
             let _ = input.write_all(stdin.as_bytes()).await;
@@ -277,6 +281,24 @@ impl Replicas {
             Some(url.to_owned())
         };
         self.control.line("its REST address", said).await
+    }
+
+    /// `mcpctl` as [`mcpctl`](Self::mcpctl) runs it, for what does not end by itself. It is killed
+    /// when it is dropped.
+    #[must_use]
+    pub fn command<A: AsRef<OsStr>>(&self, gateway: &str, arguments: &[A]) -> Command {
+        let mut command = program("mcpctl", self.dir.path());
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("MCP_FLEET_CONTROL_PLANE", &self.control_url)
+            .env("MCP_FLEET_TOKEN", ADMIN)
+            .env("MCP_FLEET_GATEWAY", gateway)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
     }
 
     /// The token of the administration API.

@@ -15,11 +15,13 @@ mod e2e {
     mod hostile;
     mod http2;
     mod identity;
+    mod nack;
     mod nodes;
     mod outage;
     mod postgres;
     mod race;
     mod replace;
+    mod reports;
     mod revoke;
     mod secrets;
     mod split;

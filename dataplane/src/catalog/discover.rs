@@ -50,7 +50,8 @@ async fn run(node: Weak<Node>, backend: Weak<Backend>) {
             let Ok(_permit) = node.discoveries.acquire().await else {
                 return;
             };
-            if renew(&backend, node.background_worker()).await {
+            // Boxed: a task waits nearly always, and there is one for each backend.
+            if Box::pin(renew(&backend, node.background_worker())).await {
                 pause = BACKOFF.0;
             } else {
                 pause = (pause * 2).min(BACKOFF.1);
@@ -187,6 +188,9 @@ const TEMPLATES: Kind = Kind {
     id: "uriTemplate",
 };
 
+/// All of them.
+pub(super) const KINDS: [&Kind; 4] = [&TOOLS, &PROMPTS, &RESOURCES, &TEMPLATES];
+
 /// A list with the hints of its pages.
 struct Listed {
     items: Vec<Item>,
@@ -310,7 +314,9 @@ async fn fetch(
     }
 }
 
-fn mirrored(tools: &[Item]) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
+pub(super) fn mirrored(
+    tools: &[Item],
+) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
     // Most schemas have none: the text tells faster than a parse.
     let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
     tools
@@ -328,5 +334,16 @@ pub(super) fn bad(backend: &Backend, reason: String) -> CallError {
     CallError::BadAnswer {
         backend: backend.name().to_owned(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_is_small() {
+        let size = size_of_val(&run(Weak::new(), Weak::new()));
+        assert!(size <= 512, "{size} bytes");
     }
 }

@@ -63,6 +63,18 @@ pub(super) fn read(
     Ok(())
 }
 
+/// The entries of a list that was kept; `None`: it cannot be read.
+pub(super) fn kept(kind: &Kind, document: &Bytes) -> Option<Vec<Item>> {
+    let mut members = envelope::members(document, all(document));
+    let array = members.find_map(|member| match member {
+        Ok((key, value)) => (key == kind.member).then_some(Some(value)),
+        Err(_) => Some(None),
+    })??;
+    let elements = envelope::elements(document, array);
+    let read = elements.map(|element| item(kind, &document.slice(element.ok()?.range())));
+    read.collect()
+}
+
 fn item(kind: &Kind, json: &Bytes) -> Option<Item> {
     let (mut id, mut name) = (None, None);
     for member in envelope::members(json, all(json)) {

@@ -37,6 +37,7 @@ fn backend(name: &str, uris: &[&str]) -> Arc<Backend> {
     Arc::new(Backend::new(Parts {
         serial: 1,
         fingerprint: Hash::of(b""),
+        runtime: Hash::of(b""),
         timeout: Duration::from_secs(1),
         max_duration: Duration::from_secs(1),
         upstream: Upstream::broken(name.to_owned(), String::new()),

@@ -117,6 +117,14 @@ impl Compiler<'_> {
             return (same.clone(), false);
         }
         let serial = self.node.next_serial();
+        let runtime = open::runtime(backend);
+        let catalog = Catalog::new(self.node.epoch.clone(), predecessor.map(|b| &b.catalog));
+        if predecessor.is_none()
+            && let Some(kept) = &self.node.kept
+            && let Some((about, lists)) = kept.load(runtime)
+        {
+            catalog.restored(about, lists);
+        }
         let upstream = self.open(key, serial, resolved);
         let length = |field: Option<fleet_proto::duration::Duration>, default| {
             Duration::from(field.unwrap_or(default))
@@ -125,10 +133,11 @@ impl Compiler<'_> {
             key: key.clone(),
             serial,
             fingerprint,
+            runtime,
             timeout: length(backend.timeout, DEFAULT_TIMEOUT),
             max_duration: length(backend.max_duration, DEFAULT_MAX_DURATION),
             upstream,
-            catalog: Catalog::new(self.node.epoch.clone(), predecessor.map(|b| &b.catalog)),
+            catalog,
             metrics: self.node.metrics.backend(key),
         });
         (Arc::new(backend), true)

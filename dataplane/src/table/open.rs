@@ -118,11 +118,20 @@ fn resolve_stdio(
     }))
 }
 
-/// Hash of what matters at run time: labels do not, resolved values do.
-pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
+/// Hash of the fields that matter at run time, as they are written: labels do not.
+pub(super) fn runtime(backend: &v1::Backend) -> Hash {
+    Hash::of(&runtime_bytes(backend))
+}
+
+fn runtime_bytes(backend: &v1::Backend) -> Vec<u8> {
     let mut runtime = backend.clone();
     runtime.labels.clear();
-    let mut bytes = runtime.encode_to_vec();
+    runtime.encode_to_vec()
+}
+
+/// Hash of what matters at run time, resolved values included.
+pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
+    let mut bytes = runtime_bytes(backend);
     let mut add = |text: &str| {
         bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
         bytes.extend_from_slice(text.as_bytes());

@@ -36,6 +36,7 @@ fn backend(name: &str, epoch: &Arc<AtomicU64>, lists: Option<Lists>) -> Arc<Back
     Arc::new(Backend::new(Parts {
         serial: 1,
         fingerprint: Hash::of(b""),
+        runtime: Hash::of(b""),
         timeout: Duration::from_secs(1),
         max_duration: Duration::from_secs(1),
         upstream: Upstream::broken(name.to_owned(), "a test has no server".to_owned()),
