@@ -127,20 +127,26 @@ impl Credential {
                         shown.node_id
                     ));
                 }
+                // Also when it has expired and is forgotten: a node that is revoked has
+                // none that is good.
+                let newest = identities.expires_ms(&shown.node_id).ok_or_else(|| {
+                    format!(
+                        "the certificates of node {} are revoked or have expired",
+                        shown.node_id
+                    )
+                })?;
                 if *expires_ms > now_ms() {
                     return Ok(());
                 }
-                // A node that has renewed it need not come again for that.
-                match identities.expires_ms(&shown.node_id) {
-                    Some(newer) if newer > now_ms() => {
-                        *expires_ms = newer;
-                        Ok(())
-                    }
-                    _ => Err(format!(
-                        "the certificate of node {} has expired",
-                        shown.node_id
-                    )),
+                if newest > now_ms() {
+                    // A node that has renewed it need not come again for that.
+                    *expires_ms = newest;
+                    return Ok(());
                 }
+                Err(format!(
+                    "the certificate of node {} has expired",
+                    shown.node_id
+                ))
             }
         }
     }

@@ -49,10 +49,12 @@ impl Known {
             return Ok(());
         }
         if news.version < version {
-            // The database was set back: all of it is read again.
-            *self.rows.write() = Rows::default();
+            // The database was set back: all of it is read again, and what was known
+            // counts until then.
             let all = store.identities_since(0, now_ms()).await?;
-            self.rows.write().take(all);
+            let mut rows = Rows::default();
+            rows.take(all);
+            *self.rows.write() = rows;
         } else {
             self.rows.write().take(news);
         }

@@ -153,6 +153,8 @@ impl InUse {
     /// named like this, so that it does, be it nothing.
     fn revoked_is_unknown(&mut self, node: &Node) {
         node.revoked.store(Arc::new(Revoked::unknown()));
+        self.versions
+            .retain(|version| version.set() != SetKind::Revocations);
         self.versions.push(SetVersion {
             set: SetKind::Revocations.into(),
             version: 0,
@@ -212,7 +214,8 @@ impl InUse {
                 part.session_keys = keys;
             }
             Entries::Revocations(all) => {
-                revocations(node, &all)?;
+                // What cannot be evaluated refuses: some of it may be in use already.
+                revocations(node, &all).inspect_err(|_| self.revoked_is_unknown(node))?;
                 part.revocations = all;
                 node.control.sets(String::new());
             }

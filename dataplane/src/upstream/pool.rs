@@ -42,6 +42,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Silence after which a backend is asked whether it is still there (HTTP/2).
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// What a call's answer may have under way over HTTP/2 before it is read, and for how many
+/// calls there is room: one whose client does not read must not stop the others.
+const WINDOW: u32 = 256 << 10;
+const STREAMS: u32 = 256;
 /// Idle connections that a shard keeps.
 const IDLE_MOST: usize = 256;
 
@@ -269,6 +273,8 @@ where
     let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * STREAMS)
         .handshake(io);
     let (sender, connection) = handshake.await.map_err(io::Error::other)?;
     tokio::spawn(async move {

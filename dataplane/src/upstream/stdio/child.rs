@@ -154,13 +154,19 @@ async fn log_errors(
     let mut lines = Lines::new(from, MAX_STDERR_LINE);
     let mut throttle = Throttle::new();
     while let Ok(Some(line)) = lines.next().await {
-        let (Line::Whole(text) | Line::TooLong(_, text)) = line;
-        let text = String::from_utf8_lossy(&text);
-        let text = hidden.out_of(text.trim_end());
+        let text = match &line {
+            Line::Whole(text) => {
+                let text = String::from_utf8_lossy(text);
+                hidden.out_of(text.trim_end()).into_owned()
+            }
+            Line::TooLong(_, beginning) => {
+                hidden.out_of_beginning(&String::from_utf8_lossy(beginning))
+            }
+        };
         if text.is_empty() {
             continue;
         }
-        text.as_ref().clone_into(&mut last_words.lock());
+        last_words.lock().clone_from(&text);
         if let Some(suppressed) = throttle.admit() {
             tracing::info!(target: "mcp::stdio", backend, suppressed, "stderr: {text}");
         }

@@ -37,9 +37,31 @@ impl Hidden {
     }
 }
 
+impl Hidden {
+    /// As [`out_of`](Self::out_of), of the beginning of a text: its end may be the
+    /// beginning of a value, and is left out.
+    pub(super) fn out_of_beginning(&self, text: &str) -> String {
+        let text = self.out_of(text);
+        let longest = self.0.first().map_or(0, String::len);
+        let end = text.len().saturating_sub(longest.saturating_sub(1));
+        text[..text.floor_char_boundary(end)].to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_is_cut_off_is_taken_out_too() {
+        let hidden = Hidden::new(&["tok3n-long".to_owned()]);
+        for shown in 1.."tok3n-long".len() {
+            let text = format!("{}{}", "x".repeat(50), &"tok3n-long"[..shown]);
+            let text = hidden.out_of_beginning(&text);
+            assert!(text.starts_with("xxx") && !text.contains('t'), "{text}");
+        }
+        assert_eq!(Hidden::new(&[]).out_of_beginning("all"), "all");
+    }
 
     #[test]
     fn values_are_taken_out_and_the_rest_stays() {
