@@ -121,7 +121,7 @@ async fn a_set_is_used_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_is_said_and_the_one_before_stays() {
+async fn what_cannot_be_taken_is_said_and_revocations_that_cannot_be_let_nobody_in() {
     let (url, mut streams) = scripted().await;
     let plane = node(vec![url]).await;
     let (mut stream, _) = next(&mut streams).await;
@@ -138,13 +138,21 @@ async fn what_cannot_be_taken_is_said_and_the_one_before_stays() {
             .error
             .contains("no session key")
     );
-    let verdict = plane.node().revoked.load().verdict("p", &[7; 32]);
-    assert_eq!(verdict, Verdict::Revoked);
+    let verdict = |seed| plane.node().revoked.load().verdict("p", &[seed; 32]);
+    for seed in [7, 8] {
+        assert_eq!(verdict(seed), Verdict::Unknown);
+    }
     drop(stream);
-    let (_, hello) = next(&mut streams).await;
+    let (mut stream, hello) = next(&mut streams).await;
     let mut versions: Vec<_> = hello.sets.iter().map(|set| set.version).collect();
     versions.sort_unstable();
-    assert_eq!(versions, [1, 1]);
+    assert_eq!(
+        versions,
+        [0, 1],
+        "the keys stay, the revocations are asked for"
+    );
+    assert_eq!(stream.set(3, revoked(&[[7; 32]])).await.error, "");
+    assert_eq!((verdict(7), verdict(8)), (Verdict::Revoked, Verdict::Good));
     plane.shutdown().await;
 }
 
