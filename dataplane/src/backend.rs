@@ -6,8 +6,8 @@ pub mod timeout;
 use std::{sync::Arc, time::Duration};
 
 use fleet_proto::{hash::Hash, key::Key};
-use futures_util::StreamExt;
-use tower::{Layer, Service, util::BoxCloneSyncService};
+use futures_util::{StreamExt, future::BoxFuture};
+use tower::{Layer, Service};
 
 use crate::{
     call::{Call, Reply, WorkerId},
@@ -18,8 +18,9 @@ use crate::{
 };
 use timeout::TimeoutLayer;
 
-/// The call path of one backend, boxed once.
-pub type Stack = BoxCloneSyncService<Call, Reply, CallError>;
+/// The call path of one backend, boxed once. A service is called by value, so each call has
+/// a clone of it; the box is not cloned with it.
+type Stack = Box<dyn Fn(Call) -> BoxFuture<'static, Result<Reply, CallError>> + Send + Sync>;
 
 /// One MCP server. It lives on across tables as long as its runtime fields and
 /// their resolved values stay the same: connections, processes, catalogue and
@@ -127,7 +128,7 @@ impl Backend {
     /// See [`CallError`].
     pub async fn call(self: Arc<Self>, call: Call) -> Result<Reply, CallError> {
         // The services are always ready: waiting, where there is any, is part of the call.
-        match self.stack.clone().call(call).await? {
+        match (self.stack)(call).await? {
             // A backend that is removed meanwhile is retired when the stream has ended.
             Reply::Stream(messages) => Ok(Reply::Stream(Box::pin(messages.map(move |message| {
                 let _in_use = &self;
@@ -146,5 +147,5 @@ where
 {
     let timeout = TimeoutLayer::new(parts.key.name.clone(), parts.timeout, parts.max_duration);
     let service = timeout.layer(transport);
-    BoxCloneSyncService::new(service)
+    Box::new(move |call| service.clone().call(call))
 }

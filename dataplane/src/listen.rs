@@ -12,11 +12,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, Version, header,
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 
 use crate::{
     auth::Denied,
@@ -245,7 +246,7 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     if announced.is_some_and(|length| length > MAX_REQUEST) {
         return Err(too_large());
     }
-    let mut whole = pin!(Limited::new(body, MAX_REQUEST).collect());
+    let mut whole = pin!(collect(body));
     // Most messages are there with their head, and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(whole.as_mut().poll(cx))).await;
     let whole = match at_once {
@@ -257,13 +258,37 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
         return Err(refuse(StatusCode::REQUEST_TIMEOUT, &what));
     };
     match whole {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Some(body)) => Ok(body),
+        Ok(None) => Err(too_large()),
         Err(_) => Err(refuse(
             StatusCode::BAD_REQUEST,
             "the body could not be read to its end",
         )),
     }
+}
+
+/// The whole body; `None`: it has more than [`MAX_REQUEST`]. One that came in one piece is
+/// not copied.
+async fn collect(mut body: Incoming) -> hyper::Result<Option<Bytes>> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await.transpose()? else {
+            break;
+        };
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + all.len() + piece.len() > MAX_REQUEST {
+            return Ok(None);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&piece);
+        }
+    }
+    Ok(Some(if all.is_empty() { first } else { all.freeze() }))
 }
 
 fn deny(denied: &Denied) -> Refusal {

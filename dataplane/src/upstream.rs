@@ -2,6 +2,8 @@
 
 pub mod guard;
 pub mod http;
+pub mod http1;
+mod http2;
 pub mod message;
 pub mod pool;
 pub mod slot;

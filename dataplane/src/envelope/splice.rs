@@ -34,6 +34,43 @@ impl<'a> Edit<'a> {
     }
 }
 
+/// A few edits of one text, without an allocation.
+#[derive(Debug, Default)]
+pub struct Edits<'a> {
+    few: [Option<Edit<'a>>; FEW],
+    count: usize,
+}
+
+/// The most edits that one message gets.
+const FEW: usize = 4;
+
+impl<'a> Edits<'a> {
+    /// Adds one.
+    ///
+    /// # Panics
+    /// There are four: no message gets more.
+    pub fn push(&mut self, edit: Edit<'a>) {
+        self.few[self.count] = Some(edit);
+        self.count += 1;
+    }
+
+    /// Whether nothing is to be changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// See [`splice`].
+    ///
+    /// # Errors
+    /// As [`splice`].
+    pub fn splice(&self, src: &[u8]) -> Result<Bytes, SpliceError> {
+        let nothing = Edit::replace(Span { start: 0, end: 0 }, &[]);
+        let mut edits = self.few.map(|edit| edit.unwrap_or(nothing));
+        splice(src, &mut edits[..self.count])
+    }
+}
+
 /// The edits do not fit the text or each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpliceError {

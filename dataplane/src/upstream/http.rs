@@ -23,16 +23,15 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use super::{
     Greeting,
+    http1::Head,
     message::outgoing,
-    pool::{Conn, Origin, Pool, SendError},
+    pool::{Ask, Origin, Pool, Received, SendError},
     slot::{Live, Slot},
 };
 use crate::{
@@ -78,10 +77,10 @@ pub struct Inner {
     name: String,
     serial: u64,
     authority: String,
-    /// Of every request.
-    headers: HeaderMap,
+    /// Header lines of every request.
+    lines: Box<[u8]>,
     /// Path and query; a permanent redirect moves it.
-    path: RwLock<Uri>,
+    path: RwLock<Arc<str>>,
     pool: Pool,
     eras: Eras,
     /// The session of clients that have none of their own. They share it, so
@@ -95,10 +94,10 @@ pub struct Inner {
     answers: Arc<Semaphore>,
 }
 
-/// A response head, its connection, and the request's place in the era.
+/// A request that was sent: the head of its response, and the body to be read.
 struct Sent {
-    response: Response<Incoming>,
-    conn: Conn,
+    head: Head,
+    body: Received,
 }
 
 /// A call that was sent.
@@ -129,9 +128,9 @@ impl Http {
         let authority = config.url.authority().map_or("", |a| a.as_str());
         let path = config.url.path_and_query().map_or("/", |p| p.as_str());
         Ok(Self(Arc::new(Inner {
-            headers: headers::with_host(config.headers, authority.parse()?),
+            lines: headers::lines(&config.headers, &HeaderValue::from_str(authority)?),
             authority: authority.to_owned(),
-            path: RwLock::new(path.parse()?),
+            path: RwLock::new(path.into()),
             pool: Pool::new(config.origin, config.workers),
             name: config.name,
             serial: config.serial,
@@ -175,9 +174,10 @@ impl Http {
                     },
                 };
                 let Posted { sent, way } = posted;
-                let status = sent.response.status();
+                let Head {
+                    status, is_stream, ..
+                } = sent.head;
                 let refused = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
-                let is_stream = exchange::is_stream(sent.response.headers());
                 let reply = if is_stream && !(refused && era == Era::Legacy) {
                     let exchange = Exchange::new(self, call, way);
                     Box::pin(exchange.events(sent)).await
@@ -290,8 +290,8 @@ impl Http {
 
     async fn post_modern(&self, call: &Call) -> Result<Posted, CallError> {
         let body = outgoing(call, Era::Modern, None)?;
-        let headers = || headers::modern(&self.0.headers, call);
-        let sent = self.post(call.worker, headers, body).await?;
+        let lines = |out: &mut Vec<u8>| headers::modern(out, call);
+        let sent = self.post(call.worker, lines, body).await?;
         Ok(Posted {
             sent,
             way: Way::Stateless,
@@ -312,27 +312,28 @@ impl Http {
             Some(live) => live,
             None => Box::pin(self.open(call.worker, &slot, call.session.as_deref())).await?,
         };
-        let headers = || headers::legacy(&self.0.headers, &live);
-        let sent = self.post(call.worker, headers, body).await?;
+        let lines = |out: &mut Vec<u8>| headers::legacy(out, &live);
+        let sent = self.post(call.worker, lines, body).await?;
         Ok(Posted {
             sent,
             way: Way::Session { slot, live, id },
         })
     }
 
-    /// Posts a message with the headers that `headers` makes; redirects within the
-    /// origin are followed.
+    /// Posts a message with the header lines that `lines` adds to those of every request;
+    /// redirects within the origin are followed.
     async fn post(
         &self,
         worker: WorkerId,
-        headers: impl Fn() -> HeaderMap,
+        lines: impl Fn(&mut Vec<u8>) + Sync,
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let path = self.0.path.read().clone();
-        let request = request(Verb::POST, path, headers(), body.clone());
-        let sent = self.send(worker, request).await?;
+        let sent = self
+            .send(worker, "POST", &path, &lines, body.clone())
+            .await?;
         if is_redirect(&sent) {
-            return Box::pin(self.follow(worker, sent, headers, body)).await;
+            return Box::pin(self.follow(worker, sent, &lines, body)).await;
         }
         Ok(sent)
     }
@@ -342,19 +343,20 @@ impl Http {
         &self,
         worker: WorkerId,
         mut sent: Sent,
-        headers: impl Fn() -> HeaderMap,
+        lines: &(dyn Fn(&mut Vec<u8>) + Sync),
         body: Bytes,
     ) -> Result<Sent, CallError> {
         let mut moved = true;
         for _ in 0..REDIRECTS {
-            moved &= sent.response.status() == StatusCode::PERMANENT_REDIRECT;
-            let location = sent.response.headers().get(header::LOCATION).cloned();
-            let to = location.and_then(|l| self.same_origin(l.to_str().ok()?));
+            moved &= sent.head.status == StatusCode::PERMANENT_REDIRECT;
+            let location = sent.head.get("location");
+            let to = location.and_then(|l| self.same_origin(std::str::from_utf8(l).ok()?));
             let path = to.ok_or_else(|| {
                 self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
             })?;
-            let request = request(Verb::POST, path.clone(), headers(), body.clone());
-            sent = self.send(worker, request).await?;
+            sent = self
+                .send(worker, "POST", &path, lines, body.clone())
+                .await?;
             if !is_redirect(&sent) {
                 if moved {
                     *self.0.path.write() = path;
@@ -368,24 +370,37 @@ impl Http {
     async fn send(
         &self,
         worker: WorkerId,
-        request: Request<Full<Bytes>>,
+        verb: &'static str,
+        path: &str,
+        lines: impl Fn(&mut Vec<u8>) + Sync,
+        body: Bytes,
     ) -> Result<Sent, CallError> {
-        let sent = self.0.pool.send(worker, request).await;
-        let (response, conn) = sent.map_err(|e| match e {
-            SendError::Connect { .. } => {
+        let lines = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&self.0.lines);
+            lines(out);
+        };
+        let ask = Ask {
+            verb,
+            path,
+            lines: &lines,
+            body,
+        };
+        match self.0.pool.send(worker, &ask).await {
+            Ok((head, body)) => Ok(Sent { head, body }),
+            Err(SendError::Broken(error)) => Err(self.unread(error)),
+            Err(error @ SendError::Connect { .. }) => {
                 let reason = "it cannot be reached";
-                CallError::unavailable(&self.0.name, reason, e.to_string())
+                Err(CallError::unavailable(
+                    &self.0.name,
+                    reason,
+                    error.to_string(),
+                ))
             }
-            SendError::Broken(_) => CallError::Gone {
-                backend: self.0.name.clone(),
-                reason: e.to_string(),
-            },
-        })?;
-        Ok(Sent { response, conn })
+        }
     }
 
     /// The path of a redirect that stays within the origin.
-    fn same_origin(&self, location: &str) -> Option<Uri> {
+    fn same_origin(&self, location: &str) -> Option<Arc<str>> {
         let uri: Uri = location.parse().ok()?;
         let same = match uri.authority() {
             // `//host/path` names another host.
@@ -395,7 +410,7 @@ impl Http {
                 authority.as_str() == self.0.authority && tls == self.0.pool.is_tls()
             }
         };
-        same.then(|| uri.path_and_query()?.as_str().parse().ok())
+        same.then(|| uri.path_and_query().map(|path| path.as_str().into()))
             .flatten()
     }
 
@@ -429,18 +444,10 @@ impl Http {
     }
 }
 
-fn request(verb: Verb, path: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = verb;
-    *request.uri_mut() = path;
-    *request.headers_mut() = headers;
-    request
-}
-
 /// Only those that keep method and body can be followed.
 fn is_redirect(sent: &Sent) -> bool {
     matches!(
-        sent.response.status(),
+        sent.head.status,
         StatusCode::PERMANENT_REDIRECT | StatusCode::TEMPORARY_REDIRECT
     )
 }

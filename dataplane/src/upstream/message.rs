@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::{
     call::{Answer, Call, Era, Method, ProtocolVersion},
-    envelope::{self, Edit, Kind, Message, Span},
+    envelope::{self, Edit, Edits, Kind, Message, Span},
     error::{self, CallError, INVALID_PARAMS, RESOURCE_NOT_FOUND},
 };
 
@@ -28,7 +28,7 @@ const INPUT_REQUIRED: i64 = -31_005;
 pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallError> {
     let message = &call.message;
     let meta;
-    let mut edits: Vec<Edit<'_>> = Vec::with_capacity(3);
+    let mut edits = Edits::default();
     if let (Some(id), Some(span)) = (id, message.id) {
         edits.push(Edit::replace(span, id));
     }
@@ -53,7 +53,8 @@ pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallEr
     if edits.is_empty() {
         return Ok(call.body.clone());
     }
-    envelope::splice(&call.body, &mut edits)
+    edits
+        .splice(&call.body)
         .map_err(|e| CallError::refused(error::INVALID_REQUEST, e.to_string()))
 }
 
@@ -124,7 +125,7 @@ pub fn incoming(
     body: Bytes,
     message: &Message,
 ) -> Result<Answer, CallError> {
-    let mut edits: Vec<Edit<'_>> = Vec::with_capacity(2);
+    let mut edits = Edits::default();
     if let Some(id) = message.id
         && id.of(&body) != call.id()
     {
@@ -173,7 +174,7 @@ pub fn incoming(
     let body = if edits.is_empty() {
         body
     } else {
-        envelope::splice(&body, &mut edits).map_err(|e| CallError::BadAnswer {
+        edits.splice(&body).map_err(|e| CallError::BadAnswer {
             backend: backend.to_owned(),
             reason: format!("its result cannot be given to the client: {e}"),
         })?

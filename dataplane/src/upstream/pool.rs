@@ -2,56 +2,37 @@
 //! leaves the runtime that it was opened on. A backend that offers HTTP/2 over TLS
 //! (ALPN) gets one connection per worker for all its calls.
 //!
-//! A connection of HTTP/1.1 has no task of its own: whoever uses it drives it, so that an answer
-//! wakes the call that waits for it and nothing else. While it is idle nobody does;
-//! whether the server has closed it shows when it is taken or [swept](Pool::sweep).
+//! A connection of HTTP/1.1 has no task of its own: whoever uses it drives it
+//! ([http1](super::http1)), so that an answer wakes the call that waits for it and nothing
+//! else. While it is idle nobody does; whether the server has closed it shows when it is taken
+//! or [swept](Pool::sweep).
 
 use std::{
-    future::poll_fn,
     io,
-    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
-use http::{
-    Uri,
-    header::HOST,
-    uri::{Authority, Scheme},
-};
-use http_body_util::Full;
-use hyper::{
-    Request, Response,
-    body::Incoming,
-    client::conn::{TrySendError, http1, http2},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::{
+    http1::{Head, Io, Wire, WireError},
+    http2,
+};
 use crate::{call::WorkerId, listen::tls::HTTP2};
 
 /// Longest time to a connection, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers close connections that idle; below the shortest usual limit (60 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// Silence after which a backend is asked whether it is still there (HTTP/2).
-const KEEPALIVE: Duration = Duration::from_secs(20);
-/// What a call's answer may have under way over HTTP/2 before it is read, and for how many
-/// calls there is room: one whose client does not read must not stop the others.
-const WINDOW: u32 = 256 << 10;
-const STREAMS: u32 = 256;
 /// Idle connections that a shard keeps.
 const IDLE_MOST: usize = 256;
 
-type Sender = http1::SendRequest<Full<Bytes>>;
-type Sender2 = http2::SendRequest<Full<Bytes>>;
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 type Shards = Arc<[CachePadded<Mutex<Shard>>]>;
 
 /// Where a backend is.
@@ -63,6 +44,18 @@ pub struct Origin {
     pub port: u16,
     /// TLS, for `https`.
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// What is asked of a backend.
+pub struct Ask<'a> {
+    /// The method.
+    pub verb: &'static str,
+    /// Path and query.
+    pub path: &'a str,
+    /// Writes the header lines, each with its line end, but for the length.
+    pub lines: &'a (dyn Fn(&mut Vec<u8>) + Sync),
+    /// The body.
+    pub body: Bytes,
 }
 
 /// Why a request brought no response head.
@@ -77,8 +70,22 @@ pub enum SendError {
         reason: io::Error,
     },
     /// The connection broke before the response head.
-    #[error("{0}")]
-    Broken(#[from] hyper::Error),
+    #[error(transparent)]
+    Broken(#[from] ReadError),
+}
+
+/// Why a response cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Over HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] WireError),
+    /// Over HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+    /// The body is longer than its reader takes.
+    #[error("a body of more than {0} bytes")]
+    TooLarge(usize),
 }
 
 /// The connections.
@@ -93,35 +100,35 @@ struct Shard {
     /// HTTP/1.1, the one used last at the end.
     idle: Vec<Idle>,
     /// HTTP/2.
-    shared: Option<Sender2>,
+    shared: Option<http2::Sender>,
 }
 
 struct Idle {
-    wire: Wire,
+    wire: Box<Wire>,
     since: Instant,
 }
 
-/// A connection and what drives it.
-struct Wire {
-    sender: Sender,
-    /// `None`: it has ended.
-    driver: Option<Driver>,
+/// A response's body, read as it comes. Read to its end, its connection is free for the next
+/// request; dropped before that, it is closed.
+pub struct Received(Source);
+
+enum Source {
+    Http1(Own),
+    Http2(hyper::body::Incoming),
+    Done,
 }
 
-/// A connection in use. [`Conn::release`] gives it back; dropped, it is closed.
-pub struct Conn(Option<Own>);
-
-/// One that nobody else uses at the time; HTTP/2 has none.
+/// A connection that nobody else uses at the time.
 struct Own {
-    wire: Wire,
+    wire: Box<Wire>,
     shards: Shards,
     shard: usize,
 }
 
 /// A new connection.
 enum Opened {
-    Http1(Wire),
-    Http2(Sender2),
+    Http1(Box<Wire>),
+    Http2(http2::Sender),
 }
 
 impl Pool {
@@ -149,8 +156,7 @@ impl Pool {
             .sum()
     }
 
-    /// Sends a request and gives the response head with its connection, which
-    /// is to be released when the body has been read to its end.
+    /// Sends a request and gives the response's head, and its body to be read.
     ///
     /// A kept connection that turns out to be closed before anything was sent
     /// on it is replaced.
@@ -160,60 +166,59 @@ impl Pool {
     pub async fn send(
         &self,
         worker: WorkerId,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Conn), SendError> {
+        ask: &Ask<'_>,
+    ) -> Result<(Head, Received), SendError> {
         let shard = worker.0.min(self.shards.len() - 1);
-        if let Some(sender) = self.shared(shard) {
-            match Box::pin(over_http2(sender, request)).await {
-                Ok(response) => return Ok((response, Conn(None))),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
-                },
-            }
+        if let Some(sender) = self.shared(shard)
+            && let Some(answer) = Box::pin(http2::send(sender, ask)).await
+        {
+            return over_http2(answer);
         }
         while let Some(mut wire) = self.idle(shard) {
-            let answer = wire.sender.try_send_request(request);
-            match wire.drive(answer).await {
-                Ok(response) => return Ok((response, self.conn(wire, shard))),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
-                },
+            match wire.send(|out| ask.write(out), &ask.body).await {
+                Ok(head) => return Ok((head, self.received(wire, shard))),
+                Err(WireError::Unsent) => {}
+                Err(error) => return Err(ReadError::from(error).into()),
             }
         }
         match Box::pin(self.connect()).await? {
             Opened::Http1(mut wire) => {
-                let answer = wire.sender.send_request(request);
-                let response = wire.drive(answer).await?;
-                Ok((response, self.conn(wire, shard)))
+                let head = wire.send(|out| ask.write(out), &ask.body).await;
+                let head = head.map_err(ReadError::from)?;
+                Ok((head, self.received(wire, shard)))
             }
             Opened::Http2(sender) => {
                 self.shards[shard].lock().shared = Some(sender.clone());
-                let answer = Box::pin(over_http2(sender, request)).await;
-                let response = answer.map_err(TrySendError::into_error)?;
-                Ok((response, Conn(None)))
+                match Box::pin(http2::send(sender, ask)).await {
+                    Some(answer) => over_http2(answer),
+                    None => Err(ReadError::from(WireError::Unsent).into()),
+                }
             }
         }
     }
 
     /// The connection that all calls of a worker share, if there is one that lives.
-    fn shared(&self, shard: usize) -> Option<Sender2> {
+    fn shared(&self, shard: usize) -> Option<http2::Sender> {
+        // Only https can have one.
+        self.origin.tls.as_ref()?;
         let mut shard = self.shards[shard].lock();
         shard.shared.take_if(|sender| sender.is_closed());
         shard.shared.clone()
     }
 
-    fn conn(&self, wire: Wire, shard: usize) -> Conn {
-        Conn(Some(Own {
+    fn received(&self, wire: Box<Wire>, shard: usize) -> Received {
+        let own = Own {
             wire,
             shards: self.shards.clone(),
             shard,
-        }))
+        };
+        let mut received = Received(Source::Http1(own));
+        received.settle();
+        received
     }
 
     /// The connection used last: the others age and are closed.
-    fn idle(&self, shard: usize) -> Option<Wire> {
+    fn idle(&self, shard: usize) -> Option<Box<Wire>> {
         let idle = &mut self.shards[shard].lock().idle;
         while let Some(Idle { mut wire, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
@@ -252,127 +257,113 @@ impl Pool {
     async fn open(&self) -> io::Result<Opened> {
         let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
         tcp.set_nodelay(true)?;
-        match &self.origin.tls {
-            None => wire(TokioIo::new(tcp)).await,
+        let io = match &self.origin.tls {
+            None => Io::Tcp(tcp),
             Some((connector, name)) => {
                 let tls = connector.connect(name.clone(), tcp).await?;
                 if tls.get_ref().1.alpn_protocol() == Some(HTTP2) {
-                    return shared(TokioIo::new(tls)).await;
+                    return http2::open(tls).await.map(Opened::Http2);
                 }
-                wire(TokioIo::new(tls)).await
+                Io::Tls(Box::new(tls))
             }
-        }
-    }
-}
-
-/// A connection for many calls is driven by a task of its own.
-async fn shared<I>(io: I) -> io::Result<Opened>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let handshake = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW * STREAMS)
-        .handshake(io);
-    let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(Opened::Http2(sender))
-}
-
-/// Sends a request; its URI becomes absolute (RFC 9113, section 8.3.1).
-async fn over_http2(
-    mut sender: Sender2,
-    mut request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-    if let Some(host) = request.headers().get(HOST) {
-        let mut uri = request.uri().clone().into_parts();
-        uri.scheme = Some(Scheme::HTTPS);
-        uri.authority = Authority::try_from(host.as_bytes()).ok();
-        if let Ok(uri) = Uri::from_parts(uri) {
-            *request.uri_mut() = uri;
-        }
-    }
-    sender.try_send_request(request).await
-}
-
-async fn wire<I>(io: I) -> io::Result<Opened>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
-    Ok(Opened::Http1(Wire {
-        sender,
-        driver: Some(Box::pin(connection)),
-    }))
-}
-
-impl Wire {
-    /// Does `work`, which needs the connection to go on.
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            self.advance(cx);
-            work.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    fn advance(&mut self, cx: &mut Context<'_>) {
-        let Some(driver) = &mut self.driver else {
-            return;
         };
-        if let Poll::Ready(ended) = driver.as_mut().poll(cx) {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-            // Who still waits for something of it is told by this.
-            self.driver = None;
-        }
-    }
-
-    /// Whether it takes a request now.
-    fn is_ready(&mut self) -> bool {
-        self.advance(&mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
+        Ok(Opened::Http1(Box::new(Wire::new(io))))
     }
 }
 
-impl Conn {
-    /// Does `work`, which reads what comes over this connection.
-    pub async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+impl Ask<'_> {
+    /// Request line and header lines, as HTTP/1.1 writes them.
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.verb.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.path.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        (self.lines)(out);
+    }
+}
+
+fn over_http2(answer: hyper::Result<http2::Answer>) -> Result<(Head, Received), SendError> {
+    let (head, body) = answer.map_err(ReadError::from)?.into_parts();
+    let head = Head::of_map(head.status, head.headers);
+    Ok((head, Received(Source::Http2(body))))
+}
+
+impl Received {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke, or what comes is no HTTP.
+    pub async fn frame(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let piece = match &mut self.0 {
+            Source::Http1(own) => own.wire.frame().await?,
+            Source::Http2(body) => http2::frame(body).await?,
+            Source::Done => return Ok(None),
+        };
+        if piece.is_none() {
+            self.settle();
+        }
+        Ok(piece)
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`frame`](Self::frame); it has more than `most` bytes.
+    pub async fn collect(mut self, most: usize) -> Result<Bytes, ReadError> {
+        let body = match &mut self.0 {
+            Source::Http1(own) => own.wire.collect(most).await,
+            Source::Http2(body) => return Box::pin(http2::collect(body, most)).await,
+            Source::Done => return Ok(Bytes::new()),
+        };
+        let body = body.map_err(|error| match error {
+            WireError::TooLarge(most) => ReadError::TooLarge(most),
+            other => other.into(),
+        })?;
+        self.settle();
+        Ok(body)
+    }
+
+    /// Whether its end is there already.
+    pub fn is_over(&mut self) -> bool {
         match &mut self.0 {
-            Some(own) => own.wire.drive(work).await,
-            None => work.await,
+            Source::Http1(own) => {
+                let over = own.wire.is_over();
+                self.settle();
+                over
+            }
+            Source::Http2(body) => hyper::body::Body::is_end_stream(body),
+            Source::Done => true,
         }
     }
 
-    /// Gives the connection back for the next request.
-    pub fn release(self) {
-        let Some(Own {
-            wire,
-            shards,
-            shard,
-        }) = self.0
-        else {
-            return;
-        };
-        if wire.driver.is_none() || wire.sender.is_closed() {
+    /// Gives a connection back whose body was read to its end.
+    fn settle(&mut self) {
+        match &self.0 {
+            Source::Http1(own) if own.wire.is_done() => {
+                if let Source::Http1(own) = std::mem::replace(&mut self.0, Source::Done) {
+                    own.release();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Own {
+    fn release(mut self) {
+        if !self.wire.is_kept() {
             return;
         }
-        let idle = &mut shards[shard].lock().idle;
+        self.wire.rest();
+        let idle = &mut self.shards[self.shard].lock().idle;
+        let now = Instant::now();
         // Those at the front are never used while there are newer ones.
-        let aged = idle.partition_point(|idle| idle.since.elapsed() > IDLE_TIMEOUT);
+        let aged = idle.partition_point(|idle| now - idle.since > IDLE_TIMEOUT);
         idle.drain(..aged);
         if idle.len() < IDLE_MOST {
             idle.push(Idle {
-                wire,
-                since: Instant::now(),
+                wire: self.wire,
+                since: now,
             });
         }
     }

@@ -5,9 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use http::StatusCode;
 use tokio::time::timeout;
 
 use super::{Http, MAX_ANSWER, Sent, Way};
@@ -18,7 +16,7 @@ use crate::{
     error::CallError,
     upstream::{
         message::{incoming, shown_status},
-        pool::Conn,
+        pool::Received,
         slot::Live,
     },
 };
@@ -240,7 +238,7 @@ struct Events {
     exchange: Exchange,
     parser: Parser,
     /// Gone once the response was there.
-    wire: Option<(Incoming, Conn)>,
+    body: Option<Received>,
     ready: VecDeque<Bytes>,
     done: bool,
 }
@@ -251,7 +249,7 @@ impl Events {
         Self {
             exchange,
             parser,
-            wire: Some((sent.response.into_body(), sent.conn)),
+            body: Some(sent.body),
             ready: VecDeque::new(),
             done: false,
         }
@@ -316,25 +314,21 @@ impl Events {
                 match self.exchange.part(event.data)? {
                     Part::Kept => {}
                     Part::Last(answer) => {
-                        if let Some((body, conn)) = self.wire.take() {
-                            drain(body, conn);
+                        if let Some(body) = self.body.take() {
+                            drain(body);
                         }
                         return Ok(Part::Last(answer));
                     }
                     passed @ Part::Passed(_) => return Ok(passed),
                 }
             }
-            let Some((body, conn)) = &mut self.wire else {
+            let Some(body) = &mut self.body else {
                 return Ok(Part::Kept);
             };
-            match conn.drive(body.frame()).await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.parser.push(data);
-                    }
-                }
-                Some(Err(e)) => return Err(self.exchange.gone(&e.to_string())),
-                None => return Ok(Part::Kept),
+            match body.frame().await {
+                Ok(Some(piece)) => self.parser.push(piece),
+                Ok(None) => return Ok(Part::Kept),
+                Err(e) => return Err(self.exchange.gone(&e.to_string())),
             }
         }
     }
@@ -343,30 +337,23 @@ impl Events {
 /// The response is there. Where the body ends soon after it, the connection is
 /// good for the next request; else it is closed. Servers send the end of a
 /// chunked body by itself, so that it is seldom there already.
-fn drain(mut body: Incoming, mut conn: Conn) {
-    if body.is_end_stream() {
-        return conn.release();
+fn drain(mut body: Received) {
+    if body.is_over() {
+        return;
     }
     tokio::spawn(async move {
         let mut room = TAIL;
         let end = async {
-            while let Some(frame) = conn.drive(body.frame()).await {
-                let data = frame.ok()?.into_data().unwrap_or_default();
-                room = room.checked_sub(data.len())?;
+            while let Ok(Some(piece)) = body.frame().await {
+                match room.checked_sub(piece.len()) {
+                    Some(left) => room = left,
+                    None => return,
+                }
             }
-            Some(())
         };
-        if let Ok(Some(())) = timeout(PATIENCE, end).await {
-            conn.release();
-        }
+        // Read to its end, the connection goes back by itself; else it is closed.
+        let _ = timeout(PATIENCE, end).await;
     });
-}
-
-pub(super) fn is_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..17))
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn is_null(body: &[u8], message: &Message) -> bool {

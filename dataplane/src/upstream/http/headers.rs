@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    call::{Call, Era, Method, ProtocolVersion},
+    call::{Call, Era, Method},
     envelope,
     upstream::{message::target_span, slot::Live},
 };
@@ -24,7 +24,8 @@ pub(crate) const MCP_PARAM: &str = "mcp-param-";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
-const MODERN: HeaderValue = HeaderValue::from_static(ProtocolVersion::V2026_07_28.as_str());
+/// The line that names the revision of the modern era.
+const MODERN: &[u8] = b"mcp-protocol-version: 2026-07-28\r\n";
 
 /// The backend's own headers with what every request has. Called once, when
 /// the table is built.
@@ -39,74 +40,85 @@ pub(crate) fn base(mut own: HeaderMap) -> HeaderMap {
     own
 }
 
-/// The most headers that [`legacy`] and [`modern`] add, mirrored parameters aside.
-const ADDED: usize = 3;
-
-/// The headers of every request, with room for those of a call: a clone of them need not
-/// be hashed anew.
-pub(super) fn with_host(mut base: HeaderMap, authority: HeaderValue) -> HeaderMap {
-    base.insert(header::HOST, authority);
-    base.reserve(ADDED);
-    base
-}
-
-/// Of a request in the legacy era: session and version.
-pub(super) fn legacy(base: &HeaderMap, live: &Live) -> HeaderMap {
-    let mut headers = base.clone();
-    headers.insert(PROTOCOL_VERSION, live.version.clone());
-    if let Some(id) = &live.id {
-        headers.insert(SESSION_ID, id.clone());
+/// The header lines of every request to a backend, as they are written.
+pub(super) fn lines(base: &HeaderMap, authority: &HeaderValue) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(256);
+    push(&mut out, &header::HOST, authority.as_bytes());
+    for (name, value) in base {
+        push(&mut out, name, value.as_bytes());
     }
-    headers
+    out.into()
 }
 
-/// Of `server/discover`.
-pub(super) fn discover(base: &HeaderMap) -> HeaderMap {
-    let mut headers = base.clone();
-    headers.insert(PROTOCOL_VERSION, MODERN);
-    headers.insert(MCP_METHOD, HeaderValue::from_static("server/discover"));
-    headers
+/// Adds those of a session of the legacy era: version, and id where there is one.
+pub(super) fn legacy(out: &mut Vec<u8>, live: &Live) {
+    push(out, &PROTOCOL_VERSION, live.version.as_bytes());
+    if let Some(id) = &live.id {
+        push(out, &SESSION_ID, id.as_bytes());
+    }
 }
 
-/// Of a request in the modern era: what the body says, mirrored.
-pub(super) fn modern(base: &HeaderMap, call: &Call) -> HeaderMap {
-    let mut headers = base.clone();
-    headers.insert(PROTOCOL_VERSION, MODERN);
-    if let Ok(method) = HeaderValue::from_bytes(call.method_name()) {
-        headers.insert(MCP_METHOD, method);
+/// Adds those of `server/discover`.
+pub(super) fn discover(out: &mut Vec<u8>) {
+    out.extend_from_slice(MODERN);
+    push(out, &MCP_METHOD, b"server/discover");
+}
+
+/// Adds those of a request in the modern era: what the body says, mirrored.
+pub(super) fn modern(out: &mut Vec<u8>, call: &Call) {
+    out.extend_from_slice(MODERN);
+    let method = call.method_name();
+    if method.iter().all(|b| is_text(*b)) {
+        push(out, &MCP_METHOD, method);
     }
     if call.method.has_name()
         && let Some(name) = name(call)
     {
-        headers.insert(MCP_NAME, name);
+        push(out, &MCP_NAME, encoded(&name).as_bytes());
     }
     for (name, value) in &call.param_headers {
-        headers.insert(name.clone(), value.clone());
+        push(out, name, value.as_bytes());
     }
-    headers
 }
 
-/// The value of `Mcp-Name`: the name or URI that the backend sees.
-fn name(call: &Call) -> Option<HeaderValue> {
+/// Adds a line. Names and values come out of a scan or of types that hold no line ends.
+fn push(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The name or URI that the backend sees, for `Mcp-Name`.
+fn name(call: &Call) -> Option<Cow<'_, str>> {
     let own = target_span(call.method, &call.message).map(|span| span.of(&call.body));
     let literal = call.target.as_deref().or(own)?;
     let whole = envelope::Span {
         start: 0,
         end: literal.len() as u32,
     };
-    encode(&envelope::string_value(literal, whole)?)
+    envelope::string_value(literal, whole)
 }
 
-/// A text as a header value (2026-07-28, Streamable HTTP: Value Encoding).
-pub(crate) fn encode(text: &str) -> Option<HeaderValue> {
-    let plain = text.bytes().all(|b| matches!(b, 0x20..=0x7e | b'\t'))
+const fn is_text(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e | b'\t')
+}
+
+/// A text as the value of a header (2026-07-28, Streamable HTTP: Value Encoding): visible ASCII.
+fn encoded(text: &str) -> Cow<'_, str> {
+    let plain = text.bytes().all(is_text)
         && text.trim_matches([' ', '\t']) == text
         && !(text.starts_with("=?base64?") && text.ends_with("?="));
     if plain {
-        HeaderValue::from_str(text).ok()
+        Cow::Borrowed(text)
     } else {
-        HeaderValue::from_str(&format!("=?base64?{}?=", STANDARD.encode(text))).ok()
+        Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(text)))
     }
+}
+
+/// A text as a header value.
+pub(crate) fn encode(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&encoded(text)).ok()
 }
 
 /// The text of a header value; `None` for one that is not well encoded.
@@ -146,6 +158,14 @@ mod tests {
             assert_eq!(encoded, value);
             assert_eq!(decode(&encoded).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn the_version_line_is_that_of_the_modern_revision() {
+        let mut out = Vec::new();
+        let version = crate::call::ProtocolVersion::V2026_07_28.as_str();
+        push(&mut out, &PROTOCOL_VERSION, version.as_bytes());
+        assert_eq!(out, MODERN);
     }
 
     #[test]

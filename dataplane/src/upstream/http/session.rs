@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method as Verb, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -130,11 +130,10 @@ impl Http {
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{info}}}}}"#,
             version.as_str()
         );
-        let sent = self
-            .post(worker, || self.0.headers.clone(), body.into())
-            .await?;
-        let status = sent.response.status();
-        let id = sent.response.headers().get(SESSION_ID).cloned();
+        let sent = self.post(worker, |_: &mut Vec<u8>| {}, body.into()).await?;
+        let status = sent.head.status;
+        let id = sent.head.get(SESSION_ID.as_str());
+        let id = id.and_then(|id| HeaderValue::from_bytes(id).ok());
         let body = self.collect_any(sent).await?;
         let answer = serde_json::from_slice::<Initialized<'_>>(&body).ok();
         let Some(result) = answer.as_ref().and_then(|a| a.result) else {
@@ -199,9 +198,9 @@ impl Http {
         live: &Live,
         body: Bytes,
     ) -> Result<(), CallError> {
-        let headers = || headers::legacy(&self.0.headers, live);
-        let sent = self.post(worker, headers, body).await?;
-        let status = sent.response.status();
+        let lines = |out: &mut Vec<u8>| headers::legacy(out, live);
+        let sent = self.post(worker, lines, body).await?;
+        let status = sent.head.status;
         self.collect_any(sent).await?;
         if status.is_success() {
             Ok(())
@@ -219,9 +218,9 @@ impl Http {
             r#"{{"jsonrpc":"2.0","id":"mcp-fleet-{}","method":"logging/setLevel","params":{{"level":{level}}}}}"#,
             self.next_id()
         );
-        let headers = || headers::legacy(&self.0.headers, live);
+        let lines = |out: &mut Vec<u8>| headers::legacy(out, live);
         let answer = async {
-            let sent = self.post(worker, headers, body.into()).await?;
+            let sent = self.post(worker, lines, body.into()).await?;
             self.collect_any(sent).await
         };
         if let Err(error) = answer.await {
@@ -235,14 +234,11 @@ impl Http {
         if live.id.is_none() {
             return;
         }
-        let headers = headers::legacy(&self.0.headers, live);
         let path = self.0.path.read().clone();
+        let lines = |out: &mut Vec<u8>| headers::legacy(out, live);
         let answer = async {
             let sent = self
-                .send(
-                    worker,
-                    super::request(Verb::DELETE, path, headers, Bytes::new()),
-                )
+                .send(worker, "DELETE", &path, lines, Bytes::new())
                 .await?;
             self.collect_any(sent).await
         };

@@ -287,7 +287,7 @@ async fn only_a_permanent_redirect_that_leads_somewhere_is_remembered() {
     assert!(http.call(call(NEW)).await.is_err());
     server.becomes(to("307 Temporary Redirect", "/new"));
     assert!(text(&http).await.contains("/new"));
-    assert_eq!(*http.0.path.read(), "/mcp");
+    assert_eq!(**http.0.path.read(), *"/mcp");
     for elsewhere in [
         "//other.example/mcp",
         "http://other.example/mcp",
@@ -298,7 +298,7 @@ async fn only_a_permanent_redirect_that_leads_somewhere_is_remembered() {
     }
     server.becomes(to("308 Permanent Redirect", "/new"));
     assert!(text(&http).await.contains("/new"));
-    assert_eq!(*http.0.path.read(), "/new");
+    assert_eq!(**http.0.path.read(), *"/new");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use http_body_util::BodyExt;
-use hyper::{server::conn, service::service_fn};
+use http::header::HOST;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer,
@@ -30,6 +32,15 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     assert!(host, "a request without a host");
     let body = request.into_body().collect().await.unwrap().to_bytes();
     Ok(Response::new(Full::new(body)))
+}
+
+fn ask(text: &'static str) -> Ask<'static> {
+    Ask {
+        verb: "POST",
+        path: "/mcp",
+        lines: &|out: &mut Vec<u8>| out.extend_from_slice(b"host: localhost\r\n"),
+        body: Bytes::from_static(text.as_bytes()),
+    }
 }
 
 impl Server {
@@ -105,14 +116,8 @@ impl Server {
     }
 
     async fn call(&self, text: &'static str) -> Result<Bytes, SendError> {
-        let mut request = Request::post("/mcp").body(Full::from(text)).unwrap();
-        request
-            .headers_mut()
-            .insert(HOST, "localhost".parse().unwrap());
-        let (response, mut conn) = self.pool.send(WORKER, request).await?;
-        let body = conn.drive(response.into_body().collect()).await?.to_bytes();
-        conn.release();
-        Ok(body)
+        let (_, body) = self.pool.send(WORKER, &ask(text)).await?;
+        Ok(body.collect(1 << 20).await?)
     }
 
     fn accepted(&self) -> usize {
@@ -154,11 +159,7 @@ async fn a_connection_is_used_again_and_one_that_was_closed_is_swept() {
 #[tokio::test]
 async fn an_answer_that_is_left_closes_its_connection() {
     let server = Server::plain().await;
-    let mut request = Request::post("/").body(Full::from("x")).unwrap();
-    request
-        .headers_mut()
-        .insert(HOST, "localhost".parse().unwrap());
-    drop(server.pool.send(WORKER, request).await.unwrap());
+    drop(server.pool.send(WORKER, &ask("x")).await.unwrap());
     assert_eq!(server.pool.idle_now(), 0);
     assert_eq!(server.call("y").await.unwrap(), "y");
     assert_eq!(server.accepted(), 2);
