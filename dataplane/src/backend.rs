@@ -3,16 +3,20 @@
 
 pub mod timeout;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use fleet_proto::{hash::Hash, key::Key};
 use futures_util::{StreamExt, future::BoxFuture};
 use tower::{Layer, Service};
 
 use crate::{
-    call::{Call, Reply, WorkerId},
+    call::{Call, Reply},
     catalog::Catalog,
     error::CallError,
+    node::Node,
     telemetry::BackendMetrics,
     upstream::Upstream,
 };
@@ -24,15 +28,16 @@ type Stack = Box<dyn Fn(Call) -> BoxFuture<'static, Result<Reply, CallError>> + 
 
 /// One MCP server. It lives on across tables as long as its runtime fields and
 /// their resolved values stay the same: connections, processes, catalogue and
-/// counters with it.
+/// counters with it. Where no more than its limits has changed, a successor takes
+/// all that over.
 pub struct Backend {
     /// Its key.
-    pub key: Key,
+    pub key: Arc<Key>,
     /// Never used twice in a process.
     pub serial: u64,
-    /// Hash of its runtime fields and resolved values.
+    /// Hash of what its transport is made of, resolved values included.
     pub fingerprint: Hash,
-    /// Hash of its runtime fields alone.
+    /// Hash of its runtime fields as they are written.
     pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
@@ -43,17 +48,37 @@ pub struct Backend {
     /// Its counters.
     pub metrics: Arc<BackendMetrics>,
     stack: Stack,
+    /// Shared with successors over the same transport; `None`: nobody is to close it.
+    open: Option<Arc<Open>>,
+}
+
+/// What is open upstream, for as long as a table or a call needs it.
+struct Open {
+    upstream: Upstream,
+    node: Weak<Node>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // With its node, everything ends.
+        let Some(node) = self.node.upgrade().filter(|_| self.upstream.is_open()) else {
+            return;
+        };
+        let (upstream, worker) = (self.upstream.clone(), node.background_worker());
+        node.background
+            .spawn(async move { upstream.close(worker).await });
+    }
 }
 
 /// What a backend is made of.
 pub struct Parts {
     /// Its key.
-    pub key: Key,
+    pub key: Arc<Key>,
     /// Never used twice in a process.
     pub serial: u64,
-    /// Hash of its runtime fields and resolved values.
+    /// Hash of what its transport is made of, resolved values included.
     pub fingerprint: Hash,
-    /// Hash of its runtime fields alone.
+    /// Hash of its runtime fields as they are written.
     pub runtime: Hash,
     /// Longest silence of a call.
     pub timeout: Duration,
@@ -103,6 +128,29 @@ impl Backend {
             catalog,
             metrics,
             stack,
+            open: None,
+        }
+    }
+
+    /// Ends what it has open upstream when the last table and the last call have let go of it.
+    #[must_use]
+    pub fn closing(self, node: &Arc<Node>) -> Self {
+        let open = Open {
+            upstream: self.upstream.clone(),
+            node: Arc::downgrade(node),
+        };
+        Self {
+            open: Some(Arc::new(open)),
+            ..self
+        }
+    }
+
+    /// As [`closing`](Self::closing), of the transport that this one has from a predecessor.
+    #[must_use]
+    pub fn closing_with(self, predecessor: &Self) -> Self {
+        Self {
+            open: predecessor.open.clone(),
+            ..self
         }
     }
 
@@ -112,16 +160,6 @@ impl Backend {
         &self.key.name
     }
 
-    /// Ends what is open upstream, once no table and no call uses the backend
-    /// any more.
-    pub async fn retire(self: Arc<Self>, worker: WorkerId) {
-        const LOOK: Duration = Duration::from_millis(200);
-        while Arc::strong_count(&self) > 1 {
-            tokio::time::sleep(LOOK).await;
-        }
-        self.upstream.close(worker).await;
-    }
-
     /// Sends a call down its stack.
     ///
     /// # Errors
@@ -129,12 +167,12 @@ impl Backend {
     pub async fn call(self: Arc<Self>, call: Call) -> Result<Reply, CallError> {
         // The services are always ready: waiting, where there is any, is part of the call.
         match (self.stack)(call).await? {
-            // A backend that is removed meanwhile is retired when the stream has ended.
+            // A backend that is removed meanwhile is closed when the stream has ended.
             Reply::Stream(messages) => Ok(Reply::Stream(Box::pin(messages.map(move |message| {
                 let _in_use = &self;
                 message
             })))),
-            whole @ Reply::Whole(_) => Ok(whole),
+            whole => Ok(whole),
         }
     }
 }

@@ -27,7 +27,7 @@ where
     S: Service<Call, Response = Reply, Error = CallError> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    let key = Key::new(DEFAULT_PROJECT, Kind::Backend, name);
+    let key = Arc::new(Key::new(DEFAULT_PROJECT, Kind::Backend, name));
     let parts = Parts {
         serial: node.next_serial(),
         fingerprint: Hash::of(name.as_bytes()),

@@ -20,6 +20,7 @@ pub struct Body(Kind);
 enum Kind {
     Empty,
     Whole(Bytes),
+    Parts(std::vec::IntoIter<Bytes>),
     Events(Events),
 }
 
@@ -34,6 +35,12 @@ impl Body {
     #[must_use]
     pub const fn whole(bytes: Bytes) -> Self {
         Self(Kind::Whole(bytes))
+    }
+
+    /// All of it, in parts that follow one another.
+    #[must_use]
+    pub fn parts(parts: Vec<Bytes>) -> Self {
+        Self(Kind::Parts(parts.into_iter()))
     }
 
     /// An event stream of messages.
@@ -58,6 +65,13 @@ impl http_body::Body for Body {
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Kind::Parts(parts) => {
+                let part = parts.next();
+                if parts.len() == 0 {
+                    self.0 = Kind::Empty;
+                }
+                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            }
             Kind::Events(messages) => match ready!(messages.as_mut().poll_next(cx)) {
                 None => {
                     self.0 = Kind::Empty;
@@ -80,6 +94,9 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Parts(parts) => {
+                SizeHint::with_exact(parts.as_slice().iter().map(|p| p.len() as u64).sum())
+            }
             Kind::Events(_) => SizeHint::default(),
         }
     }

@@ -189,6 +189,9 @@ impl Call {
 pub enum Reply {
     /// One response, whole.
     Whole(Answer),
+    /// A successful one of the proxy's own, in parts that follow one another: those that
+    /// all clients get are not copied for each.
+    Parts(Vec<Bytes>),
     /// Notifications, and the response last.
     Stream(Messages),
 }

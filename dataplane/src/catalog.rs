@@ -7,25 +7,28 @@
 pub mod discover;
 mod entries;
 pub(crate) mod kept;
+pub mod list;
 pub mod params;
 pub mod render;
+pub(crate) mod schedule;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::{call::Era, envelope::Span};
+use crate::call::Era;
+use list::List;
 use params::ParamHeader;
+use schedule::Urgency;
 
 /// How long lists are taken for fresh when the backend does not say.
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -34,34 +37,31 @@ const MIN_TTL: Duration = Duration::from_secs(1);
 /// How long lists outlive the last success.
 const GRACE: Duration = Duration::from_secs(600);
 
-/// One entry of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// `name`, or `uri`, or `uriTemplate`: what identifies it.
-    pub id: String,
-    /// The object as the backend wrote it.
-    pub json: Bytes,
-    /// Where in `json` its `name` is, with quotes.
-    pub name: Span,
-}
-
 /// Everything a backend offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     /// `tools/list`.
-    pub tools: Vec<Item>,
+    pub tools: List,
     /// `prompts/list`.
-    pub prompts: Vec<Item>,
+    pub prompts: List,
     /// `resources/list`.
-    pub resources: Vec<Item>,
+    pub resources: List,
     /// `resources/templates/list`.
-    pub templates: Vec<Item>,
+    pub templates: List,
     /// Parameters that HTTP headers mirror (`x-mcp-header`), by tool.
     pub params: HashMap<String, Vec<ParamHeader>>,
     /// The least `ttlMs` of the lists; `None`: the backend gives no hints.
     pub ttl: Option<Duration>,
     /// Whether every list says `cacheScope: public`.
     pub public: bool,
+}
+
+impl Lists {
+    /// How many entries there are in all of them.
+    #[must_use]
+    pub const fn entries(&self) -> usize {
+        self.tools.len() + self.prompts.len() + self.resources.len() + self.templates.len()
+    }
 }
 
 /// What a backend says of itself.
@@ -108,10 +108,12 @@ pub struct Catalog {
     now: ArcSwap<Snapshot>,
     /// Bumped at every change.
     epoch: Arc<AtomicU64>,
-    /// Asks for a renewal.
-    pub(crate) wanted: Arc<Notify>,
-    /// Turns true when the backend has answered, or failed to, for the first time.
-    settled: watch::Sender<bool>,
+    /// Its place among those that are asked.
+    place: schedule::Place,
+    /// Whether the backend has answered, or failed to, at least once.
+    settled: AtomicBool,
+    /// Wakes those who wait for that.
+    settling: Notify,
     created: Instant,
     /// When the backend was last asked, in milliseconds from `created`.
     asked: AtomicU64,
@@ -124,7 +126,6 @@ impl Catalog {
         let before = predecessor
             .map(Self::snapshot)
             .filter(|before| before.told.is_some());
-        let known = before.is_some();
         let now = match before {
             Some(before) => Snapshot {
                 state: State::Stale,
@@ -138,11 +139,32 @@ impl Catalog {
                 error: None,
             },
         };
+        Self::of(epoch, Arc::new(now))
+    }
+
+    /// The catalogue of a backend that takes over all that its predecessor has open: what that
+    /// has told still holds.
+    #[must_use]
+    pub(crate) fn taken_over(predecessor: &Self) -> Self {
+        let after = Self::of(predecessor.epoch.clone(), predecessor.snapshot());
+        let settled = predecessor.settled.load(Ordering::Acquire);
+        let asked = predecessor.asked.load(Ordering::Relaxed);
         Self {
-            now: ArcSwap::from_pointee(now),
+            created: predecessor.created,
+            settled: AtomicBool::new(settled),
+            asked: AtomicU64::new(asked),
+            ..after
+        }
+    }
+
+    fn of(epoch: Arc<AtomicU64>, now: Arc<Snapshot>) -> Self {
+        let settled = AtomicBool::new(now.told.is_some());
+        Self {
+            now: ArcSwap::new(now),
             epoch,
-            wanted: Arc::default(),
-            settled: watch::Sender::new(known),
+            place: schedule::Place::default(),
+            settled,
+            settling: Notify::new(),
             created: Instant::now(),
             asked: AtomicU64::new(0),
         }
@@ -213,7 +235,34 @@ impl Catalog {
         {
             self.epoch.fetch_add(1, Ordering::Release);
         }
-        self.settled.send_replace(true);
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            self.settling.notify_waiters();
+        }
+    }
+
+    /// The backend says that its lists have changed: it is asked for them anew.
+    pub(crate) fn want(&self) {
+        self.place.want(Urgency::Now);
+    }
+
+    /// Has the backend asked for the first time: at leisure, where something is known of it.
+    pub(crate) fn ask(&self) {
+        let urgency = if self.is_told() {
+            Urgency::AtLeisure
+        } else {
+            Urgency::Now
+        };
+        self.place.want(urgency);
+    }
+
+    /// Whether anything is known.
+    pub(crate) fn is_told(&self) -> bool {
+        self.now.load().told.is_some()
+    }
+
+    /// Whether it is being asked, or about to be.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.place.is_wanted()
     }
 
     /// Starts a renewal where the lists have grown old. A backend that fails is
@@ -228,27 +277,21 @@ impl Catalog {
             .told
             .is_some_and(|told| told.elapsed() > fresh_for(&now.lists));
         if old || now.state == State::Failed {
-            self.wanted.notify_one();
+            self.place.want(Urgency::AtLeisure);
         }
     }
 
     /// Waits until the backend has answered or failed once, but not beyond
     /// `patience` from the catalogue's creation.
     pub async fn settled(&self, patience: Duration) {
-        let mut settled = self.settled.subscribe();
-        if *settled.borrow_and_update() {
+        // From here on it hears of a change that comes before it waits.
+        let settling = self.settling.notified();
+        if self.settled.load(Ordering::Acquire) {
             return;
         }
         let until = tokio::time::Instant::from_std(self.created + patience);
         // At the deadline, the list goes out without this backend.
-        let _ = tokio::time::timeout_at(until, settled.wait_for(|done| *done)).await;
-    }
-}
-
-impl Drop for Catalog {
-    /// Wakes the discovery task, which ends where its backend is gone.
-    fn drop(&mut self) {
-        self.wanted.notify_one();
+        let _ = tokio::time::timeout_at(until, settling).await;
     }
 }
 

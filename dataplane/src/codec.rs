@@ -72,6 +72,7 @@ fn is_modern(inbound: &Inbound, scanned: &Result<Message, ScanError>) -> bool {
 pub fn respond(reply: Result<Reply, CallError>, id: Bytes, era: Era) -> Response<Body> {
     match reply {
         Ok(Reply::Whole(answer)) => whole(answer, era),
+        Ok(Reply::Parts(parts)) => json_body(StatusCode::OK, Body::parts(parts)),
         Ok(Reply::Stream(messages)) => {
             let events = messages.map(move |message| {
                 // The stream has begun: an error can only be a message now.
@@ -121,7 +122,11 @@ fn whole(answer: Answer, era: Era) -> Response<Body> {
 
 /// A response with a JSON body.
 pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::whole(body));
+    json_body(status, Body::whole(body))
+}
+
+fn json_body(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -241,6 +241,7 @@ impl DataPlane {
         for task in &self.tasks {
             task.abort();
         }
+        self.node.discoveries.close();
         let worker = self.node.background_worker();
         let table = self.node.table.swap(Arc::default());
         let closing = table

@@ -9,18 +9,20 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, watch},
-};
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    auth::revoked::Revoked, call::WorkerId, catalog::kept::Kept, control, listen::tls::Tls,
-    secrets::Secrets, session::Sessions, settings::Settings, table::RouteTable, telemetry::Metrics,
+    auth::revoked::Revoked,
+    call::WorkerId,
+    catalog::{kept::Kept, schedule::Discovery},
+    control,
+    listen::tls::Tls,
+    secrets::Secrets,
+    session::Sessions,
+    settings::Settings,
+    table::RouteTable,
+    telemetry::Metrics,
 };
-
-/// Backends asked for their lists at the same time.
-const DISCOVERIES: usize = 256;
 
 /// What all workers of a data plane share.
 pub struct Node {
@@ -47,8 +49,8 @@ pub struct Node {
     pub metrics: Metrics,
     /// Where control stream, discovery and child processes live.
     pub background: Handle,
-    /// Bounds discovery.
-    pub discoveries: Arc<Semaphore>,
+    /// Who is asked next what it offers.
+    pub discoveries: Arc<Discovery>,
     /// Turns true with the first table.
     pub configured: watch::Sender<bool>,
     /// How it stands towards its source of configuration.
@@ -80,7 +82,7 @@ impl Node {
             secrets: ArcSwap::default(),
             revoked: ArcSwap::default(),
             epoch: Arc::default(),
-            discoveries: Arc::new(Semaphore::new(DISCOVERIES)),
+            discoveries: Arc::default(),
             configured: watch::Sender::new(false),
             control: control::Status::default(),
             draining: AtomicBool::new(false),
@@ -132,5 +134,11 @@ impl Node {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.settings.listen.ip().is_loopback()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.discoveries.close();
     }
 }

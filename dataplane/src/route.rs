@@ -26,7 +26,7 @@ pub struct Route {
 ///
 /// # Errors
 /// Nobody owns the name or URI, or it is missing.
-pub fn route(gateway: &Gateway, call: &Call) -> Result<Route, CallError> {
+pub fn route(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
     match call.method {
         Method::ToolsCall | Method::PromptsGet => by_name(gateway, call),
         Method::Complete if call.message.ref_name.is_some() => by_name(gateway, call),
@@ -51,7 +51,7 @@ fn only(gateway: &Gateway) -> Option<Route> {
     }
 }
 
-fn by_name(gateway: &Gateway, call: &Call) -> Result<Route, CallError> {
+fn by_name(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
     let literal = target_span(call.method, &call.message)
         .ok_or_else(|| CallError::refused(INVALID_PARAMS, "params.name is missing"))?;
     let name = envelope::string_value(&call.body, literal)
@@ -87,12 +87,12 @@ fn prefixed(gateway: &Gateway, separator: &str, name: &str) -> Option<Route> {
     })
 }
 
-fn bare(gateway: &Gateway, method: Method, name: &str) -> Option<Route> {
+fn bare(gateway: &Arc<Gateway>, method: Method, name: &str) -> Option<Route> {
     if let Some(only) = only(gateway) {
         // Whatever it is, this backend answers it best.
         return Some(only);
     }
-    let index = gateway.index();
+    let index = gateway.latest_index()?;
     let names = |index: &Index, method| match method {
         Method::ToolsCall => index.tool_names.get(name).cloned(),
         _ => index.prompt_names.get(name).cloned(),
@@ -104,7 +104,7 @@ fn bare(gateway: &Gateway, method: Method, name: &str) -> Option<Route> {
     })
 }
 
-fn by_uri(gateway: &Gateway, call: &Call) -> Result<Route, CallError> {
+fn by_uri(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
     if let Some(only) = only(gateway) {
         return Ok(only);
     }
@@ -112,7 +112,8 @@ fn by_uri(gateway: &Gateway, call: &Call) -> Result<Route, CallError> {
         .ok_or_else(|| CallError::refused(INVALID_PARAMS, "params.uri is missing"))?;
     let uri = envelope::string_value(&call.body, literal)
         .ok_or_else(|| CallError::refused(INVALID_PARAMS, "params.uri is not a string"))?;
-    match gateway.index().owner(&uri) {
+    let owner = gateway.latest_index().and_then(|index| index.owner(&uri));
+    match owner {
         Some(Owner::One(backend)) => Ok(Route {
             backend: gateway.backends[backend].clone(),
             target: None,

@@ -32,7 +32,7 @@ pub async fn answer(
     }
     let Route { backend, target } = match route(&gateway, &call) {
         Ok(route) => route,
-        Err(error) => again(&gateway, &call, error).await?,
+        Err(_) => Box::pin(again(&gateway, &call)).await?,
     };
     // A long call keeps its own backend, and not what else was served with it.
     drop(gateway);
@@ -55,15 +55,16 @@ pub async fn answer(
 
 /// The second look at a name that nobody owns: a backend may not have told yet,
 /// or offer more by now, which the next look will see.
-async fn again(gateway: &Gateway, call: &Call, error: CallError) -> Result<Route, CallError> {
-    if !gateway.index().complete {
+async fn again(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
+    if !gateway.fresh_index().await.complete {
         own::settled(gateway).await;
-        return route(gateway, call);
+        gateway.fresh_index().await;
     }
-    for backend in &gateway.backends {
-        backend.catalog.touch();
+    let found = route(gateway, call);
+    if found.is_err() {
+        gateway.touch();
     }
-    Err(error)
+    found
 }
 
 /// A client of the legacy era does not know that a tool's parameters are to be

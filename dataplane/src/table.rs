@@ -9,17 +9,15 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use tokio::runtime::Handle;
+
 use fleet_proto::{
     hash::Hash,
     key::Key,
     validate::{DEFAULT_SEPARATOR, Problem},
 };
 
-use crate::{
-    auth::Auth,
-    backend::Backend,
-    catalog::render::{Index, IndexCell},
-};
+use crate::{auth::Auth, backend::Backend, catalog::render::cell::IndexCell};
 
 /// What is being served.
 #[derive(Default)]
@@ -35,7 +33,7 @@ pub struct RouteTable {
     /// By path.
     gateways: HashMap<String, Arc<Gateway>>,
     /// All backends, by key.
-    backends: BTreeMap<Key, Arc<Backend>>,
+    backends: BTreeMap<Arc<Key>, Arc<Backend>>,
 }
 
 /// An endpoint for clients.
@@ -86,6 +84,36 @@ impl Naming {
     }
 }
 
+/// Whoever lets go of a table last may be in the middle of a call: ten thousand backends are
+/// dropped on a thread of their own.
+fn drop_aside<T: Send + 'static>(what: T) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(what))),
+        Err(_) => drop(what),
+    }
+}
+
+/// So many backends are dropped at once without anybody noticing.
+const FEW: usize = 128;
+
+impl Drop for RouteTable {
+    fn drop(&mut self) {
+        if self.backends.len() > FEW {
+            let gateways = std::mem::take(&mut self.gateways);
+            drop_aside((std::mem::take(&mut self.backends), gateways));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.backends.len() > FEW {
+            let index = std::mem::take(&mut self.index);
+            drop_aside((std::mem::take(&mut self.backends), index));
+        }
+    }
+}
+
 impl RouteTable {
     /// Whether this is a configuration, and not the emptiness before the first.
     #[must_use]
@@ -106,7 +134,7 @@ impl RouteTable {
 
     /// All backends, in order of their keys.
     pub fn backends(&self) -> impl Iterator<Item = (&Key, &Arc<Backend>)> {
-        self.backends.iter()
+        self.backends.iter().map(|(key, backend)| (&**key, backend))
     }
 
     /// The backend of this key.
@@ -122,11 +150,5 @@ impl Gateway {
     pub fn project(&self) -> &str {
         // No name of a project holds a slash.
         self.id.split_once('/').map_or("", |(project, _)| project)
-    }
-
-    /// What its backends offer now, rendered for its clients.
-    #[must_use]
-    pub fn index(&self) -> Arc<Index> {
-        self.index.get(self)
     }
 }

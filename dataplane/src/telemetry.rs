@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -40,7 +40,7 @@ const OUTCOMES: [&str; 7] = [
 /// All counters of a node.
 pub struct Metrics {
     workers: usize,
-    backends: Mutex<BTreeMap<Key, Arc<BackendMetrics>>>,
+    backends: Mutex<BTreeMap<Arc<Key>, Arc<BackendMetrics>>>,
     /// Of backends that are in no table any more.
     gone: Mutex<Calls>,
 }
@@ -61,9 +61,11 @@ impl Calls {
     }
 }
 
-/// Counters of one backend's tool calls.
+/// Counters of one backend's tool calls. Made with the first call: most of ten thousand backends
+/// get none.
 pub struct BackendMetrics {
-    shards: Box<[CachePadded<Shard>]>,
+    workers: usize,
+    shards: OnceLock<Box<[CachePadded<Shard>]>>,
 }
 
 #[derive(Default)]
@@ -84,7 +86,7 @@ impl Metrics {
 
     /// The counters of a backend: a changed one goes on with those of its predecessor.
     #[must_use]
-    pub fn backend(&self, key: &Key) -> Arc<BackendMetrics> {
+    pub fn backend(&self, key: &Arc<Key>) -> Arc<BackendMetrics> {
         let mut backends = self.backends.lock();
         let made = || Arc::new(BackendMetrics::new(self.workers));
         backends.entry(key.clone()).or_insert_with(made).clone()
@@ -113,10 +115,16 @@ impl Metrics {
 }
 
 impl BackendMetrics {
-    fn new(workers: usize) -> Self {
+    const fn new(workers: usize) -> Self {
         Self {
-            shards: (0..=workers).map(|_| CachePadded::default()).collect(),
+            workers,
+            shards: OnceLock::new(),
         }
+    }
+
+    fn shards(&self) -> &[CachePadded<Shard>] {
+        let made = || (0..=self.workers).map(|_| CachePadded::default()).collect();
+        self.shards.get_or_init(made)
     }
 
     /// Counts a call.
@@ -127,7 +135,7 @@ impl BackendMetrics {
             Err(error) => error.kind(),
         };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let shard = &self.shards[worker.0.min(self.shards.len() - 1)];
+        let shard = &self.shards()[worker.0.min(self.workers)];
         let place = OUTCOMES.iter().position(|o| *o == outcome).unwrap_or(0);
         shard.outcomes[place].fetch_add(1, Relaxed);
         shard.buckets[BOUNDS.partition_point(|bound| *bound < micros)].fetch_add(1, Relaxed);
@@ -147,10 +155,8 @@ impl BackendMetrics {
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| of(shard).load(Relaxed))
-            .sum()
+        let shards = self.shards.get().into_iter().flatten();
+        shards.map(|shard| of(shard).load(Relaxed)).sum()
     }
 
     fn write(&self, key: &Key, calls: &mut String, times: &mut String) {

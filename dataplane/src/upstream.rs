@@ -75,6 +75,16 @@ impl Upstream {
         }
     }
 
+    /// Whether there is anything to [`close`](Self::close).
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Http(http) => http.has_sessions(),
+            Self::Stdio(_) => true,
+            Self::Broken(_) => false,
+        }
+    }
+
     /// Ends what can be ended in order: child processes, upstream sessions.
     pub async fn close(&self, worker: WorkerId) {
         match self {

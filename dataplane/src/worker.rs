@@ -48,6 +48,8 @@ const HEAD_MOST: u32 = 64 << 10;
 const LATE: Duration = Duration::from_millis(500);
 /// How often a worker looks after the connections that it keeps.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Backends that are looked after at once.
+const SWEPT: usize = 64;
 /// Connections handed to a worker and not yet taken.
 const QUEUE: usize = 1024;
 
@@ -231,8 +233,12 @@ pub(crate) async fn sweep(node: Arc<Node>, worker: WorkerId) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let table = node.table.load_full();
-        for (_, backend) in table.backends() {
+        for (place, (_, backend)) in table.backends().enumerate() {
             backend.upstream.sweep(worker);
+            // No call is to wait for ten thousand of them.
+            if place % SWEPT == SWEPT - 1 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -9,8 +9,7 @@ use fleet_proto::{
 };
 use mcp_dataplane::{
     call::{Era, Method},
-    catalog::{About, Item, Lists},
-    envelope::Span,
+    catalog::{About, Lists, list::List},
     node::Node,
     route::route,
     table::{
@@ -110,7 +109,7 @@ fn lists(criterion: &mut Criterion, node: &Arc<Node>) {
         });
         let listing = || {
             let index = gateway.index();
-            index.listing(Method::ToolsList, Era::Modern).cloned()
+            index.listing(Method::ToolsList, Era::Modern, b"1")
         };
         let name = format!("list/20,000 tools of {size} backends, rendered before");
         alone(criterion, &name, listing);
@@ -119,20 +118,12 @@ fn lists(criterion: &mut Criterion, node: &Arc<Node>) {
 
 fn tools_of(count: usize) -> Lists {
     let tools = (0..count).map(|n| {
-        let name = format!("tool_{n:05}");
-        let json = format!(
-            r#"{{"name":"{name}","description":"Answers with the text that it was given, as it was given.","inputSchema":{{"type":"object","properties":{{"text":{{"type":"string"}}}}}}}}"#
-        );
-        let start = r#"{"name":"#.len() as u32;
-        let end = start + name.len() as u32 + 2;
-        Item {
-            id: name,
-            json: json.into(),
-            name: Span { start, end },
-        }
+        format!(
+            r#"{{"name":"tool_{n:05}","description":"Answers with the text that it was given, as it was given.","inputSchema":{{"type":"object","properties":{{"text":{{"type":"string"}}}}}}}}"#
+        )
     });
     Lists {
-        tools: tools.collect(),
+        tools: List::of("name", tools),
         ..Lists::default()
     }
 }

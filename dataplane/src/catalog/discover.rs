@@ -1,26 +1,24 @@
-//! Discovery: one task per backend asks it what it offers, at the start and
-//! whenever somebody wants to know anew. It lives on the background runtime and
-//! ends with its backend.
+//! What one backend offers, asked of itself: all its lists, page by page. When that is done is for
+//! the [schedule](super::schedule) to say.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{About, Item, Lists, entries, params};
+use super::{
+    About, Lists, entries,
+    list::{Builder, List},
+    params,
+};
 use crate::{
     auth::Auth,
     backend::Backend,
     call::{Call, Method, ProtocolVersion, Reply, WorkerId},
     envelope,
     error::CallError,
-    node::Node,
     upstream::message::{CLIENT_INFO, modern_meta},
 };
 
@@ -30,45 +28,9 @@ const PAGES: usize = 1_000;
 const BYTES: usize = 64 << 20;
 /// Longest time for all lists of a backend.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Waits between attempts at a backend that fails.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// Starts the task.
-pub fn start(node: &Arc<Node>, backend: &Arc<Backend>) {
-    node.background
-        .spawn(run(Arc::downgrade(node), Arc::downgrade(backend)));
-}
-
-async fn run(node: Weak<Node>, backend: Weak<Backend>) {
-    let mut pause = BACKOFF.0;
-    loop {
-        // The task holds its backend only while it asks: a removed one can go.
-        let wanted = {
-            let (Some(node), Some(backend)) = (node.upgrade(), backend.upgrade()) else {
-                return;
-            };
-            let Ok(_permit) = node.discoveries.acquire().await else {
-                return;
-            };
-            // Boxed: a task waits nearly always, and there is one for each backend.
-            if Box::pin(renew(&backend, node.background_worker())).await {
-                pause = BACKOFF.0;
-            } else {
-                pause = (pause * 2).min(BACKOFF.1);
-            }
-            backend.catalog.wanted.clone()
-        };
-        if pause == BACKOFF.0 {
-            wanted.notified().await;
-        } else {
-            // What is gone wakes the task, too.
-            let _ = tokio::time::timeout(pause / 2, wanted.notified()).await;
-        }
-    }
-}
 
 /// Asks once. Returns whether the backend has told.
-async fn renew(backend: &Arc<Backend>, worker: WorkerId) -> bool {
+pub(super) async fn renew(backend: &Arc<Backend>, worker: WorkerId) -> bool {
     let answer = tokio::time::timeout(PATIENCE.min(backend.timeout), ask(backend, worker)).await;
     let error = match answer {
         Ok(Ok((about, lists))) => {
@@ -147,12 +109,12 @@ async fn perhaps(
     worker: WorkerId,
     kind: &Kind,
     lists: &mut Lists,
-) -> Result<Vec<Item>, CallError> {
+) -> Result<List, CallError> {
     match list(backend, worker, kind).await {
         Ok(listed) => Ok(listed.noted_in(lists)),
         Err(error @ CallError::Refused { .. }) => {
             tracing::debug!(%error, "taken for an empty list");
-            Ok(Vec::new())
+            Ok(List::default())
         }
         Err(other) => Err(other),
     }
@@ -193,20 +155,20 @@ pub(super) const KINDS: [&Kind; 4] = [&TOOLS, &PROMPTS, &RESOURCES, &TEMPLATES];
 
 /// A list with the hints of its pages.
 struct Listed {
-    items: Vec<Item>,
+    entries: Builder,
     ttl: Option<Duration>,
     public: bool,
 }
 
 impl Listed {
     /// The entries; the least hints go to the whole.
-    fn noted_in(self, lists: &mut Lists) -> Vec<Item> {
+    fn noted_in(self, lists: &mut Lists) -> List {
         lists.public &= self.public;
         lists.ttl = match (lists.ttl, self.ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        self.items
+        self.entries.build()
     }
 }
 
@@ -223,7 +185,7 @@ struct Page<'a> {
 /// Follows a list to its last page.
 async fn list(backend: &Arc<Backend>, worker: WorkerId, kind: &Kind) -> Result<Listed, CallError> {
     let mut listed = Listed {
-        items: Vec::new(),
+        entries: Builder::default(),
         ttl: None,
         public: true,
     };
@@ -242,11 +204,11 @@ async fn list(backend: &Arc<Backend>, worker: WorkerId, kind: &Kind) -> Result<L
         {
             listed.ttl = Some(listed.ttl.map_or(ttl, |least| least.min(ttl)));
         }
-        entries::read(backend, kind, &result, &mut known, &mut listed.items)?;
+        entries::read(backend, kind, &result, &mut known, &mut listed.entries)?;
         read += result.len();
         let Some(next) = page.next else { break };
         // A cursor that comes again would lead in a circle.
-        if listed.items.len() >= entries::ENTRIES || read >= BYTES || !seen.insert(next.clone()) {
+        if listed.entries.len() >= entries::ENTRIES || read >= BYTES || !seen.insert(next.clone()) {
             tracing::warn!(
                 backend = backend.name(),
                 list = kind.method,
@@ -291,6 +253,7 @@ async fn fetch(
     };
     let answer = match backend.clone().call(call).await? {
         Reply::Whole(answer) => answer.body,
+        Reply::Parts(parts) => parts.concat().into(),
         Reply::Stream(mut messages) => {
             let mut last = Bytes::new();
             while let Some(message) = messages.next().await {
@@ -315,17 +278,17 @@ async fn fetch(
 }
 
 pub(super) fn mirrored(
-    tools: &[Item],
+    tools: &List,
 ) -> std::collections::HashMap<String, Vec<params::ParamHeader>> {
     // Most schemas have none: the text tells faster than a parse.
-    let marked = |item: &&Item| memchr::memmem::find(&item.json, b"x-mcp-header").is_some();
+    let marked = |json: &[u8]| memchr::memmem::find(json, b"x-mcp-header").is_some();
     tools
         .iter()
-        .filter(marked)
+        .filter(|item| marked(item.json))
         .filter_map(|item| {
-            let tool: serde_json::Value = serde_json::from_slice(&item.json).ok()?;
+            let tool: serde_json::Value = serde_json::from_slice(item.json).ok()?;
             let found = params::of_schema(tool.get("inputSchema")?);
-            (!found.is_empty()).then(|| (item.id.clone(), found))
+            (!found.is_empty()).then(|| (item.id().into_owned(), found))
         })
         .collect()
 }
@@ -334,16 +297,5 @@ pub(super) fn bad(backend: &Backend, reason: String) -> CallError {
     CallError::BadAnswer {
         backend: backend.name().to_owned(),
         reason,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_task_that_waits_is_small() {
-        let size = size_of_val(&run(Weak::new(), Weak::new()));
-        assert!(size <= 512, "{size} bytes");
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{
-    Item,
     discover::{Kind, bad},
+    list::{Builder, Item, List},
 };
 use crate::{
     backend::Backend,
@@ -24,7 +24,7 @@ pub(super) fn read(
     kind: &Kind,
     result: &Bytes,
     known: &mut HashSet<String>,
-    items: &mut Vec<Item>,
+    list: &mut Builder,
 ) -> Result<(), CallError> {
     let broken =
         |e: envelope::ScanError| bad(backend, format!("its {} cannot be read: {e}", kind.method));
@@ -43,12 +43,12 @@ pub(super) fn read(
     })?;
     let mut left_out = 0;
     for element in envelope::elements(result, array) {
-        if items.len() >= ENTRIES {
+        if list.len() >= ENTRIES {
             break;
         }
-        let json = result.slice(element.map_err(broken)?.range());
-        match item(kind, &json) {
-            Some(item) if known.insert(item.id.clone()) => items.push(item),
+        let json = element.map_err(broken)?.of(result);
+        match Item::read(kind.id, json) {
+            Some(item) if known.insert(item.id().into_owned()) => list.push(&item),
             _ => left_out += 1,
         }
     }
@@ -64,37 +64,17 @@ pub(super) fn read(
 }
 
 /// The entries of a list that was kept; `None`: it cannot be read.
-pub(super) fn kept(kind: &Kind, document: &Bytes) -> Option<Vec<Item>> {
+pub(super) fn kept(kind: &Kind, document: &Bytes) -> Option<List> {
     let mut members = envelope::members(document, all(document));
     let array = members.find_map(|member| match member {
         Ok((key, value)) => (key == kind.member).then_some(Some(value)),
         Err(_) => Some(None),
     })??;
-    let elements = envelope::elements(document, array);
-    let read = elements.map(|element| item(kind, &document.slice(element.ok()?.range())));
-    read.collect()
-}
-
-fn item(kind: &Kind, json: &Bytes) -> Option<Item> {
-    let (mut id, mut name) = (None, None);
-    for member in envelope::members(json, all(json)) {
-        let (key, value) = member.ok()?;
-        if key == kind.id {
-            if id.is_some() {
-                return None;
-            }
-            id = Some(envelope::string_value(json, value)?.into_owned());
-        }
-        if key == "name" {
-            envelope::string_value(json, value)?;
-            name = Some(value);
-        }
+    let mut list = Builder::default();
+    for element in envelope::elements(document, array) {
+        list.push(&Item::read(kind.id, element.ok()?.of(document))?);
     }
-    Some(Item {
-        id: id?,
-        json: json.clone(),
-        name: name?,
-    })
+    Some(list.build())
 }
 
 fn all(text: &Bytes) -> Span {

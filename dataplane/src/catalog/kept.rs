@@ -21,7 +21,7 @@ use fleet_proto::hash::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{About, Item, Lists, State, discover, entries};
+use super::{About, List, Lists, State, discover, entries};
 use crate::{backend::Backend, call::Era, node::Node, settings::Settings};
 
 /// In the data directory.
@@ -154,7 +154,7 @@ fn encode(about: &About, lists: &Lists) -> Vec<u8> {
             if place > 0 {
                 json.push(b',');
             }
-            json.extend_from_slice(&item.json);
+            json.extend_from_slice(item.json);
         }
         json.push(b']');
     }
@@ -197,7 +197,7 @@ fn decode(bytes: Bytes) -> Option<(About, Lists)> {
 
 impl Lists {
     /// In the order of [`discover::KINDS`].
-    fn all(&self) -> [&[Item]; 4] {
+    fn all(&self) -> [&List; 4] {
         [&self.tools, &self.prompts, &self.resources, &self.templates]
     }
 }

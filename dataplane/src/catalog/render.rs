@@ -2,27 +2,45 @@
 //! bytes ready to send, and which backend owns which name and URI.
 //!
 //! Made when a list or a bare name is first wanted after a change of any
-//! catalogue, then shared by all workers.
+//! catalogue, then shared by all workers. What is long is made [aside](cell).
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+pub(crate) mod cell;
+mod names;
+mod owners;
 
-use arc_swap::ArcSwapOption;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
 use bytes::Bytes;
 
-use super::{Item, Snapshot, State};
+use super::{
+    Lists, Snapshot, State,
+    list::{Item, List},
+};
 use crate::{
     call::{Era, Method},
     envelope,
-    table::{Gateway, Naming},
+    table::Gateway,
 };
+use owners::{literal_prefix, owned, owners};
 
 /// What the backends of a gateway offer.
 pub struct Index {
     epoch: u64,
+    contents: Arc<Contents>,
+    /// What stands before the entries of a list in the modern era.
+    front: String,
+    /// Whether each backend has told at least once.
+    pub complete: bool,
+    /// Least `ttlMs` of the parts.
+    pub ttl: Duration,
+    /// Whether every part may be shared between users.
+    pub public: bool,
+}
+
+/// What depends on nothing but the lists of the backends.
+pub struct Contents {
+    /// What it was made of, in the order of [`Gateway::backends`].
+    parts: Vec<Arc<Lists>>,
     tools: Listing,
     prompts: Listing,
     resources: Listing,
@@ -37,19 +55,14 @@ pub struct Index {
     pub uri_templates: Vec<(String, String, Owner)>,
     /// Who wins a URI that several may own.
     resource_owner: Option<usize>,
-    /// Whether each backend has told at least once.
-    pub complete: bool,
-    /// Least `ttlMs` of the parts.
-    pub ttl: Duration,
-    /// Whether every part may be shared between users.
-    pub public: bool,
 }
 
-/// A result of a list method, for each era.
-struct Listing {
-    legacy: Bytes,
-    modern: Bytes,
-}
+/// The entries of a list, and what ends a response that has them as its last member: the same
+/// bytes in both eras.
+type Listing = Bytes;
+
+/// What ends a response behind the last entry.
+const END: &[u8] = b"]}}";
 
 /// A name of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,78 +82,63 @@ pub enum Owner {
     Clash,
 }
 
-/// The index of a gateway, made anew when it is out of date.
-#[derive(Default)]
-pub(crate) struct IndexCell(ArcSwapOption<Index>);
+impl std::ops::Deref for Index {
+    type Target = Contents;
 
-impl IndexCell {
-    pub(crate) fn get(&self, gateway: &Gateway) -> Arc<Index> {
-        let epoch = gateway.epoch.load(Ordering::Acquire);
-        if let Some(index) = self.0.load_full()
-            && index.epoch == epoch
-        {
-            return index;
-        }
-        // Two workers may do this at once; both come to the same.
-        let index = Arc::new(Index::new(gateway, epoch));
-        self.0.store(Some(index.clone()));
-        index
+    fn deref(&self) -> &Contents {
+        &self.contents
     }
 }
 
 impl Index {
-    fn new(gateway: &Gateway, epoch: u64) -> Self {
+    /// Of the catalogues as they are, which is `epoch` or later. Where no list differs from
+    /// those that `before` was made of, its contents are taken over.
+    fn new(gateway: &Gateway, epoch: u64, before: Option<&Self>) -> Self {
         let parts: Vec<_> = gateway
             .backends
             .iter()
             .map(|b| b.catalog.snapshot())
             .collect();
         let hints = Hints::of(&parts);
-        let mut names = Names::new(gateway);
-        let (tools, tool_names) = names.list("tools", &parts, |p| &p.lists.tools, &hints);
-        let (prompts, prompt_names) = names.list("prompts", &parts, |p| &p.lists.prompts, &hints);
-        let uris = owners(gateway, &parts, |p| &p.lists.resources);
-        let templates = owners(gateway, &parts, |p| &p.lists.templates);
+        let contents = match before {
+            Some(before) if before.contents.is_of(&parts) => before.contents.clone(),
+            _ => Arc::new(Contents::new(gateway, &parts)),
+        };
         Self {
             epoch,
-            tools,
-            prompts,
-            resources: owned("resources", &parts, |p| &p.lists.resources, &uris, &hints),
-            templates: owned(
-                "resourceTemplates",
-                &parts,
-                |p| &p.lists.templates,
-                &templates,
-                &hints,
-            ),
-            tool_names,
-            prompt_names,
-            uris,
-            uri_templates: templates
-                .into_iter()
-                .map(|(t, owner)| (literal_prefix(&t), t, owner))
-                .collect(),
-            resource_owner: gateway.resource_owner,
+            contents,
+            front: hints.members(),
             complete: parts.iter().all(|p| p.told.is_some()),
             ttl: hints.ttl,
             public: hints.public,
         }
     }
 
-    /// The result of a list method: a JSON text.
+    /// The response to a list method, in parts that follow one another: what is the request's
+    /// own, and what all share. `id` is the source text of its id.
     #[must_use]
-    pub fn listing(&self, method: Method, era: Era) -> Option<&Bytes> {
-        let listing = match method {
-            Method::ToolsList => &self.tools,
-            Method::PromptsList => &self.prompts,
-            Method::ResourcesList => &self.resources,
-            Method::TemplatesList => &self.templates,
+    pub fn listing(&self, method: Method, era: Era, id: &[u8]) -> Option<Vec<Bytes>> {
+        let (member, listing) = match method {
+            Method::ToolsList => ("tools", &self.tools),
+            Method::PromptsList => ("prompts", &self.prompts),
+            Method::ResourcesList => ("resources", &self.resources),
+            Method::TemplatesList => ("resourceTemplates", &self.templates),
             _ => return None,
         };
-        Some(match era {
-            Era::Legacy => &listing.legacy,
-            Era::Modern => &listing.modern,
-        })
+        let front = match era {
+            Era::Legacy => "",
+            Era::Modern => self.front.as_str(),
+        };
+        let head = [
+            br#"{"jsonrpc":"2.0","id":"#,
+            id,
+            br#","result":{"#,
+            front.as_bytes(),
+            b"\"",
+            member.as_bytes(),
+            b"\":[",
+        ];
+        Some(vec![head.concat().into(), listing.clone()])
     }
 
     /// Whose this URI is: listed ones first, then the very template, then the
@@ -180,6 +178,37 @@ impl Index {
     }
 }
 
+impl Contents {
+    fn new(gateway: &Gateway, snapshots: &[Arc<Snapshot>]) -> Self {
+        let parts: Vec<_> = snapshots.iter().map(|p| p.lists.clone()).collect();
+        let (tools, tool_names) = names::list(gateway, &parts, |p| &p.tools);
+        let (prompts, prompt_names) = names::list(gateway, &parts, |p| &p.prompts);
+        let uris = owners(gateway, &parts, |p| &p.resources);
+        let templates = owners(gateway, &parts, |p| &p.templates);
+        Self {
+            tools,
+            prompts,
+            resources: owned(&parts, |p| &p.resources, &uris),
+            templates: owned(&parts, |p| &p.templates, &templates),
+            tool_names,
+            prompt_names,
+            uris,
+            uri_templates: templates
+                .into_iter()
+                .map(|(t, owner)| (literal_prefix(&t), t, owner))
+                .collect(),
+            resource_owner: gateway.resource_owner,
+            parts,
+        }
+    }
+
+    /// Whether it was made of these lists: the very same, not equal ones.
+    fn is_of(&self, snapshots: &[Arc<Snapshot>]) -> bool {
+        let lists = snapshots.iter().map(|p| Arc::as_ptr(&p.lists));
+        lists.eq(self.parts.iter().map(Arc::as_ptr))
+    }
+}
+
 /// Caching hints of the merged lists (2026-07-28, Caching): the least of all
 /// parts. A backend that gives none is not known to stay fresh, nor to be public.
 struct Hints {
@@ -211,172 +240,39 @@ impl Hints {
     }
 }
 
-impl Listing {
-    fn new(member: &str, items: &[u8], hints: &Hints) -> Self {
-        let with = |front: &str| {
-            [
-                b"{",
-                front.as_bytes(),
-                b"\"",
-                member.as_bytes(),
-                b"\":[",
-                items,
-                b"]}",
-            ]
-            .concat()
-            .into()
-        };
-        Self {
-            legacy: with(""),
-            modern: with(&hints.members()),
+/// A list that is being written: the size is known before.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// With room for the entries of these lists and `added` bytes more for each.
+    fn new<'a>(lists: impl Iterator<Item = (&'a List, usize)>) -> Self {
+        let size: usize = lists
+            .map(|(list, added)| list.bytes() + list.len() * (added + 1))
+            .sum();
+        Self(Vec::with_capacity(size + END.len()))
+    }
+
+    /// Adds an entry as the backend wrote it, but for the name.
+    fn push(&mut self, item: &Item<'_>, exposed: Option<&str>) {
+        let out = &mut self.0;
+        if !out.is_empty() {
+            out.push(b',');
         }
-    }
-}
-
-/// Renders lists whose entries are known by name.
-struct Names<'a> {
-    gateway: &'a Gateway,
-}
-
-impl<'a> Names<'a> {
-    const fn new(gateway: &'a Gateway) -> Self {
-        Self { gateway }
-    }
-
-    fn list(
-        &mut self,
-        member: &str,
-        parts: &[Arc<Snapshot>],
-        of: impl Fn(&Snapshot) -> &Vec<Item>,
-        hints: &Hints,
-    ) -> (Listing, HashMap<String, Named>) {
-        let mut claims: HashMap<&str, usize> = HashMap::new();
-        if self.gateway.naming == Naming::Bare {
-            for item in parts.iter().flat_map(|p| of(p)) {
-                *claims.entry(&item.id).or_default() += 1;
-            }
-        }
-        let mut out = Vec::new();
-        let mut names = HashMap::new();
-        for (backend, part) in parts.iter().enumerate() {
-            for item in of(part) {
-                // A backend that is alone gets every name as the client writes it.
-                let bare = parts.len() == 1
-                    || claims.get(item.id.as_str()) == Some(&1) && !self.looks_prefixed(&item.id);
-                let bare = bare && self.gateway.naming == Naming::Bare;
-                let exposed = if bare {
-                    item.id.clone()
-                } else {
-                    self.prefixed(backend, &item.id)
-                };
-                if self.gateway.naming == Naming::Bare {
-                    if !bare {
-                        tracing::warn!(
-                            gateway = self.gateway.id,
-                            name = item.id,
-                            exposed,
-                            "several tools have this name, or it begins like a prefix: it gets its own prefix"
-                        );
-                    }
-                    let literal = Bytes::from(envelope::quote(&item.id));
-                    names.insert(exposed.clone(), Named { backend, literal });
-                }
-                push(&mut out, item, (!bare).then_some(&exposed));
-            }
-        }
-        (Listing::new(member, &out, hints), names)
-    }
-
-    /// Whether a bare name could be the prefixed one of a backend: a name like
-    /// that would take the calls for the other backend's tool.
-    fn looks_prefixed(&self, name: &str) -> bool {
-        let separator = self.gateway.naming.separator();
-        name.match_indices(separator).any(|(at, _)| {
-            let backends = &self.gateway.backends;
-            backends
-                .binary_search_by(|b| b.name().cmp(&name[..at]))
-                .is_ok()
-        })
-    }
-
-    fn prefixed(&self, backend: usize, name: &str) -> String {
-        let prefix = self.gateway.backends[backend].name();
-        [prefix, self.gateway.naming.separator(), name].concat()
-    }
-}
-
-/// Adds an entry as the backend wrote it, but for the name.
-fn push(out: &mut Vec<u8>, item: &Item, exposed: Option<&String>) {
-    if !out.is_empty() {
-        out.push(b',');
-    }
-    match exposed {
-        None => out.extend_from_slice(&item.json),
-        Some(exposed) => {
-            let name = item.name.range();
-            out.extend_from_slice(&item.json[..name.start]);
-            out.extend_from_slice(&envelope::quote(exposed));
-            out.extend_from_slice(&item.json[name.end..]);
-        }
-    }
-}
-
-/// Who owns each URI or template.
-fn owners(
-    gateway: &Gateway,
-    parts: &[Arc<Snapshot>],
-    of: impl Fn(&Snapshot) -> &Vec<Item>,
-) -> HashMap<String, Owner> {
-    let mut owners: HashMap<String, Owner> = HashMap::new();
-    for (backend, part) in parts.iter().enumerate() {
-        for item in of(part) {
-            match owners.get_mut(&item.id) {
-                None => {
-                    owners.insert(item.id.clone(), Owner::One(backend));
-                }
-                Some(Owner::One(first)) if *first == backend => {}
-                Some(owner) => {
-                    // The chosen owner, where it offers the URI, wins.
-                    *owner = match (gateway.resource_owner, *owner) {
-                        (Some(chosen), _) if chosen == backend => Owner::One(backend),
-                        (Some(chosen), Owner::One(first)) if chosen == first => Owner::One(first),
-                        _ => Owner::Clash,
-                    };
-                    if *owner == Owner::Clash {
-                        tracing::warn!(
-                            gateway = gateway.id,
-                            uri = item.id,
-                            "several backends offer this URI: it is refused until `resource_owner` names one"
-                        );
-                    }
-                }
+        match exposed {
+            None => out.extend_from_slice(item.json),
+            Some(exposed) => {
+                let name = item.name.range();
+                out.extend_from_slice(&item.json[..name.start]);
+                out.extend_from_slice(&envelope::quote(exposed));
+                out.extend_from_slice(&item.json[name.end..]);
             }
         }
     }
-    owners
-}
 
-/// Renders entries known by URI: those of their owners.
-fn owned(
-    member: &str,
-    parts: &[Arc<Snapshot>],
-    of: impl Fn(&Snapshot) -> &Vec<Item>,
-    owners: &HashMap<String, Owner>,
-    hints: &Hints,
-) -> Listing {
-    let mut out = Vec::new();
-    for (backend, part) in parts.iter().enumerate() {
-        for item in of(part) {
-            if owners.get(&item.id) == Some(&Owner::One(backend)) {
-                push(&mut out, item, None);
-            }
-        }
+    fn listing(mut self) -> Listing {
+        self.0.extend_from_slice(END);
+        self.0.into()
     }
-    Listing::new(member, &out, hints)
-}
-
-fn literal_prefix(template: &str) -> String {
-    template.split('{').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -88,6 +88,10 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
         Ok(Reply::Whole(answer)) if events => {
             events_response(Box::pin(stream::iter([answer.body])))
         }
+        Ok(Reply::Parts(parts)) if events => {
+            let message = Bytes::from(parts.concat());
+            events_response(Box::pin(stream::iter([message])))
+        }
         reply => respond(reply, id, Era::Legacy),
     }
 }
@@ -149,6 +153,7 @@ async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Optio
     Some(
         match stack::answer(&inbound.node, inbound.gateway.clone(), call).await {
             Ok(Reply::Whole(answer)) => answer.body,
+            Ok(Reply::Parts(parts)) => parts.concat().into(),
             Ok(Reply::Stream(mut messages)) => {
                 let mut last = Bytes::new();
                 while let Some(message) = messages.next().await {

@@ -10,27 +10,21 @@ use crate::{
     auth::Auth,
     backend::Parts,
     call::{ProtocolVersion, WorkerId},
-    catalog::{About, Catalog, Item, Lists},
+    catalog::{About, Catalog, Lists, list::List},
     telemetry::Metrics,
     upstream::Upstream,
 };
 
 fn backend(name: &str, uris: &[&str]) -> Arc<Backend> {
-    let key = Key::new("default", Kind::Backend, name);
+    let key = Arc::new(Key::new("default", Kind::Backend, name));
     let catalog = Catalog::new(Arc::<AtomicU64>::default(), None);
-    let resources = uris.iter().map(|uri| {
-        let json = format!(r#"{{"name":"r","uri":"{uri}"}}"#);
-        let name = envelope::Span { start: 8, end: 11 };
-        Item {
-            id: (*uri).to_owned(),
-            json: json.into(),
-            name,
-        }
-    });
+    let resources = uris
+        .iter()
+        .map(|uri| format!(r#"{{"name":"r","uri":"{uri}"}}"#));
     catalog.told(
         About::default(),
         Lists {
-            resources: resources.collect(),
+            resources: List::of("uri", resources),
             ..Lists::default()
         },
     );
@@ -47,8 +41,8 @@ fn backend(name: &str, uris: &[&str]) -> Arc<Backend> {
     }))
 }
 
-fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Gateway {
-    Gateway {
+fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Arc<Gateway> {
+    Arc::new(Gateway {
         id: "default/g".to_owned(),
         path: "/mcp".to_owned(),
         backends: backends
@@ -64,7 +58,7 @@ fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Gateway {
         resource_owner: None,
         epoch: Arc::default(),
         index: Default::default(),
-    }
+    })
 }
 
 fn call(version: ProtocolVersion, method: &str, params: &str) -> Call {
@@ -91,7 +85,7 @@ const TWO: &[(&str, &[&str])] = &[
 ];
 
 /// Backend and literal of a tool call, or the code of the refusal.
-fn tool(gateway: &Gateway, name: &str) -> Result<(String, String), i64> {
+fn tool(gateway: &Arc<Gateway>, name: &str) -> Result<(String, String), i64> {
     let route = route(
         gateway,
         &call(V, "tools/call", &format!(r#"{{"name":{name}}}"#)),

@@ -37,9 +37,9 @@ pub async fn initialize(gateway: &Gateway, version: ProtocolVersion) -> Result<B
 }
 
 /// The `DiscoverResult`: a JSON text.
-pub(super) fn discover(gateway: &Gateway) -> Result<Bytes, CallError> {
+pub(super) async fn discover(gateway: &Arc<Gateway>) -> Result<Bytes, CallError> {
     let parts = snapshots(gateway);
-    let index = gateway.index();
+    let index = gateway.fresh_index().await;
     let result = DiscoverResult {
         supported_versions: ProtocolVersion::ALL.map(|v| v.as_str().to_owned()).to_vec(),
         capabilities: capabilities(&parts, Era::Modern),

@@ -43,10 +43,10 @@ pub(super) async fn answer(
         Method::SetLevel => set_level(node, call)?,
         Method::Discover => {
             settled(gateway).await;
-            handshake::discover(gateway)?
+            handshake::discover(gateway).await?
         }
         Method::ToolsList | Method::PromptsList | Method::ResourcesList | Method::TemplatesList => {
-            list(gateway, call).await?
+            return list(gateway, call).await.map(Some);
         }
         // One that opens a session has been answered; this came in a batch.
         Method::Initialize => {
@@ -63,23 +63,19 @@ pub(super) async fn answer(
     )))))
 }
 
-async fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Bytes, CallError> {
+async fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Reply, CallError> {
     if call.message.cursor.is_some() {
         // Lists have one page: no cursor was ever given out.
         return Err(CallError::refused(INVALID_PARAMS, "Invalid cursor"));
     }
-    for backend in &gateway.backends {
-        backend.catalog.touch();
-    }
-    let mut index = gateway.index();
+    gateway.touch();
+    let mut index = gateway.fresh_index().await;
     if !index.complete {
         settled(gateway).await;
-        index = gateway.index();
+        index = gateway.fresh_index().await;
     }
-    Ok(index
-        .listing(call.method, call.version.era())
-        .cloned()
-        .unwrap_or_default())
+    let parts = index.listing(call.method, call.version.era(), call.id());
+    Ok(Reply::Parts(parts.unwrap_or_default()))
 }
 
 fn set_level(node: &Arc<Node>, call: &Call) -> Result<Bytes, CallError> {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use fleet_proto::{
+    hash::Hash,
     key::{Key, Kind},
     v1::{self, auth_policy::Scheme},
     validate::{DEFAULT_MAX_DURATION, DEFAULT_SEPARATOR, DEFAULT_TIMEOUT, Problem, Valid},
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     auth::{Auth, bearer::Tokens},
     backend::{Backend, Parts},
-    catalog::{Catalog, discover},
+    catalog::{Catalog, schedule},
     node::Node,
     resolve::resolve,
     secrets::Secrets,
@@ -60,7 +61,7 @@ pub fn compile(node: &Arc<Node>, version: Version, set: &Valid, before: &RouteTa
         if is_new {
             fresh.push(backend.clone());
         }
-        backends.insert(key.clone(), backend);
+        backends.insert(backend.key.clone(), backend);
     }
     let policies: BTreeMap<_, _> = set
         .auth_policies()
@@ -78,7 +79,7 @@ pub fn compile(node: &Arc<Node>, version: Version, set: &Valid, before: &RouteTa
         })
         .collect();
     for backend in fresh {
-        discover::start(node, &backend);
+        backend.catalog.ask();
     }
     RouteTable {
         lineage: version.lineage,
@@ -88,6 +89,14 @@ pub fn compile(node: &Arc<Node>, version: Version, set: &Valid, before: &RouteTa
         gateways,
         backends,
     }
+}
+
+/// Longest silence and longest call.
+fn limits(backend: &v1::Backend) -> (Duration, Duration) {
+    (
+        backend.timeout.unwrap_or(DEFAULT_TIMEOUT).into(),
+        backend.max_duration.unwrap_or(DEFAULT_MAX_DURATION).into(),
+    )
 }
 
 struct Compiler<'a> {
@@ -111,13 +120,16 @@ impl Compiler<'_> {
             }
             Resolved::Http { .. } => {}
         }
-        let fingerprint = fingerprint(backend, &resolved);
+        let (runtime, fingerprint) = (open::runtime(backend), fingerprint(backend, &resolved));
         let predecessor = self.before.backend(key);
-        if let Some(same) = predecessor.filter(|b| b.fingerprint == fingerprint) {
-            return (same.clone(), false);
+        let same = predecessor.filter(|b| b.fingerprint == fingerprint);
+        if let Some(same) = same {
+            if same.runtime == runtime {
+                return (same.clone(), false);
+            }
+            return self.take_over(same, backend, runtime);
         }
         let serial = self.node.next_serial();
-        let runtime = open::runtime(backend);
         let catalog = Catalog::new(self.node.epoch.clone(), predecessor.map(|b| &b.catalog));
         if predecessor.is_none()
             && let Some(kept) = &self.node.kept
@@ -126,21 +138,52 @@ impl Compiler<'_> {
             catalog.restored(about, lists);
         }
         let upstream = self.open(key, serial, resolved);
-        let length = |field: Option<fleet_proto::duration::Duration>, default| {
-            Duration::from(field.unwrap_or(default))
-        };
+        let (timeout, max_duration) = limits(backend);
+        let key = predecessor.map_or_else(|| Arc::new(key.clone()), |b| b.key.clone());
         let backend = Backend::new(Parts {
-            key: key.clone(),
+            metrics: self.node.metrics.backend(&key),
+            key,
             serial,
             fingerprint,
             runtime,
-            timeout: length(backend.timeout, DEFAULT_TIMEOUT),
-            max_duration: length(backend.max_duration, DEFAULT_MAX_DURATION),
+            timeout,
+            max_duration,
             upstream,
             catalog,
-            metrics: self.node.metrics.backend(key),
         });
-        (Arc::new(backend), true)
+        (self.ready(backend.closing(self.node)), true)
+    }
+
+    /// A backend whose limits alone have changed: connections, sessions, child and catalogue
+    /// of its predecessor are its own from now on.
+    fn take_over(
+        &self,
+        same: &Backend,
+        backend: &v1::Backend,
+        runtime: Hash,
+    ) -> (Arc<Backend>, bool) {
+        let (timeout, max_duration) = limits(backend);
+        // What is being asked for now will be told to the predecessor alone.
+        let is_new = !same.catalog.is_told() || same.catalog.is_wanted();
+        let parts = Parts {
+            key: same.key.clone(),
+            serial: same.serial,
+            fingerprint: same.fingerprint,
+            runtime,
+            timeout,
+            max_duration,
+            upstream: same.upstream.clone(),
+            catalog: Catalog::taken_over(&same.catalog),
+            metrics: same.metrics.clone(),
+        };
+        (self.ready(Backend::new(parts).closing_with(same)), is_new)
+    }
+
+    /// A backend that can be asked what it offers.
+    fn ready(&self, backend: Backend) -> Arc<Backend> {
+        let backend = Arc::new(backend);
+        schedule::enter(self.node, &backend);
+        backend
     }
 
     fn open(&mut self, key: &Key, serial: u64, resolved: Resolved) -> Upstream {
@@ -172,7 +215,7 @@ impl Compiler<'_> {
             if let Some(node) = node.upgrade()
                 && let Some(backend) = node.table.load().backend(&key)
             {
-                backend.catalog.wanted.notify_one();
+                backend.catalog.want();
             }
         };
         Stdio::new(config, self.node.background.clone(), Arc::new(heard))
@@ -261,3 +304,6 @@ impl Compiler<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

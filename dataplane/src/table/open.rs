@@ -120,18 +120,19 @@ fn resolve_stdio(
 
 /// Hash of the fields that matter at run time, as they are written: labels do not.
 pub(super) fn runtime(backend: &v1::Backend) -> Hash {
-    Hash::of(&runtime_bytes(backend))
-}
-
-fn runtime_bytes(backend: &v1::Backend) -> Vec<u8> {
     let mut runtime = backend.clone();
     runtime.labels.clear();
-    runtime.encode_to_vec()
+    Hash::of(&runtime.encode_to_vec())
 }
 
-/// Hash of what matters at run time, resolved values included.
+/// Hash of what a transport is made of, resolved values included: everything but the limits
+/// of calls.
 pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
-    let mut bytes = runtime_bytes(backend);
+    let mut transport = backend.clone();
+    transport.labels.clear();
+    transport.timeout = None;
+    transport.max_duration = None;
+    let mut bytes = transport.encode_to_vec();
     let mut add = |text: &str| {
         bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
         bytes.extend_from_slice(text.as_bytes());

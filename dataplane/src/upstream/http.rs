@@ -258,6 +258,11 @@ impl Http {
         }
     }
 
+    /// Whether sessions may be open at the backend.
+    pub(super) fn has_sessions(&self) -> bool {
+        !self.0.slots.lock().is_empty()
+    }
+
     /// Ends the sessions that are open at the backend.
     pub async fn close(&self, worker: WorkerId) {
         let slots = std::mem::take(&mut *self.0.slots.lock());

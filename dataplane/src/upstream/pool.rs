@@ -9,12 +9,11 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -33,7 +32,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Idle connections that a shard keeps.
 const IDLE_MOST: usize = 256;
 
-type Shards = Arc<[CachePadded<Mutex<Shard>>]>;
+/// Made by the first connection of its worker: most of ten thousand backends have none. So each
+/// is in the memory of its own thread, too.
+type Shards = Box<[OnceLock<Arc<Mutex<Shard>>>]>;
 
 /// Where a backend is.
 #[derive(Clone)]
@@ -121,8 +122,7 @@ enum Source {
 /// A connection that nobody else uses at the time.
 struct Own {
     wire: Box<Wire>,
-    shards: Shards,
-    shard: usize,
+    shard: Arc<Mutex<Shard>>,
 }
 
 /// A new connection.
@@ -135,9 +135,7 @@ impl Pool {
     /// An empty pool for this many workers and the background runtime.
     #[must_use]
     pub fn new(origin: Origin, workers: usize) -> Self {
-        let shards = (0..=workers)
-            .map(|_| CachePadded::new(Mutex::default()))
-            .collect();
+        let shards = (0..=workers).map(|_| OnceLock::new()).collect();
         Self { origin, shards }
     }
 
@@ -150,10 +148,8 @@ impl Pool {
     /// Connections that wait for a request.
     #[cfg(test)]
     pub(super) fn idle_now(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().idle.len())
-            .sum()
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        shards.map(|shard| shard.lock().idle.len()).sum()
     }
 
     /// Sends a request and gives the response's head, and its body to be read.
@@ -188,7 +184,7 @@ impl Pool {
                 Ok((head, self.received(wire, shard)))
             }
             Opened::Http2(sender) => {
-                self.shards[shard].lock().shared = Some(sender.clone());
+                self.shard(shard).lock().shared = Some(sender.clone());
                 match Box::pin(http2::send(sender, ask)).await {
                     Some(answer) => over_http2(answer),
                     None => Err(ReadError::from(WireError::Unsent).into()),
@@ -201,16 +197,19 @@ impl Pool {
     fn shared(&self, shard: usize) -> Option<http2::Sender> {
         // Only https can have one.
         self.origin.tls.as_ref()?;
-        let mut shard = self.shards[shard].lock();
+        let mut shard = self.shards[shard].get()?.lock();
         shard.shared.take_if(|sender| sender.is_closed());
         shard.shared.clone()
+    }
+
+    fn shard(&self, shard: usize) -> &Arc<Mutex<Shard>> {
+        self.shards[shard].get_or_init(Arc::default)
     }
 
     fn received(&self, wire: Box<Wire>, shard: usize) -> Received {
         let own = Own {
             wire,
-            shards: self.shards.clone(),
-            shard,
+            shard: self.shard(shard).clone(),
         };
         let mut received = Received(Source::Http1(own));
         received.settle();
@@ -219,7 +218,7 @@ impl Pool {
 
     /// The connection used last: the others age and are closed.
     fn idle(&self, shard: usize) -> Option<Box<Wire>> {
-        let idle = &mut self.shards[shard].lock().idle;
+        let idle = &mut self.shards[shard].get()?.lock().idle;
         while let Some(Idle { mut wire, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 idle.clear();
@@ -235,8 +234,14 @@ impl Pool {
     pub fn sweep(&self, worker: WorkerId) {
         let shard = worker.0.min(self.shards.len() - 1);
         let fits = |idle: &mut Idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.wire.is_ready();
-        let mut shard = self.shards[shard].lock();
+        let Some(shard) = self.shards[shard].get() else {
+            return;
+        };
+        let mut shard = shard.lock();
         shard.idle.retain_mut(fits);
+        if shard.idle.is_empty() {
+            shard.idle = Vec::new();
+        }
         shard.shared.take_if(|sender| sender.is_closed());
     }
 
@@ -355,7 +360,7 @@ impl Own {
             return;
         }
         self.wire.rest();
-        let idle = &mut self.shards[self.shard].lock().idle;
+        let idle = &mut self.shard.lock().idle;
         let now = Instant::now();
         // Those at the front are never used while there are newer ones.
         let aged = idle.partition_point(|idle| now - idle.since > IDLE_TIMEOUT);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-fn items(kind: &discover::Kind, texts: &[&str]) -> Vec<Item> {
+fn items(kind: &discover::Kind, texts: &[&str]) -> List {
     let text = format!("{{\"{}\":[{}]}}", kind.member, texts.join(","));
     entries::kept(kind, &Bytes::from(text)).unwrap()
 }

@@ -5,30 +5,27 @@ use fleet_proto::{
     key::{Key, Kind},
 };
 
-use super::*;
+use super::{cell::IndexCell, *};
 use crate::{
     auth::Auth,
     backend::{Backend, Parts},
     call::WorkerId,
     catalog::{About, Catalog, Lists},
+    table::Naming,
     telemetry::Metrics,
     upstream::Upstream,
 };
 
-fn item(id: &str) -> Item {
-    let json = format!(r#"{{"name":"{id}","x":1.10}}"#);
-    Item {
-        id: id.to_owned(),
-        name: envelope::Span {
-            start: 8,
-            end: 10 + id.len() as u32,
-        },
-        json: json.into(),
-    }
+fn list(id: &str, values: &[&str]) -> List {
+    let entry = |value: &&str| match id {
+        "name" => format!(r#"{{"name":"{value}","x":1.10}}"#),
+        _ => format!(r#"{{"name":"x","{id}":"{value}"}}"#),
+    };
+    List::of(id, values.iter().map(entry))
 }
 
 fn backend(name: &str, epoch: &Arc<AtomicU64>, lists: Option<Lists>) -> Arc<Backend> {
-    let key = Key::new("default", Kind::Backend, name);
+    let key = Arc::new(Key::new("default", Kind::Backend, name));
     let catalog = Catalog::new(epoch.clone(), None);
     if let Some(lists) = lists {
         catalog.told(About::default(), lists);
@@ -67,14 +64,14 @@ fn gateway(naming: Naming, backends: Vec<(&str, Lists)>, owner: Option<usize>) -
 
 fn tools(names: &[&str]) -> Lists {
     Lists {
-        tools: names.iter().map(|name| item(name)).collect(),
+        tools: list("name", names),
         ..Lists::default()
     }
 }
 
 fn templates(uris: &[&str]) -> Lists {
     Lists {
-        templates: uris.iter().map(|uri| item(uri)).collect(),
+        templates: list("uriTemplate", uris),
         ..Lists::default()
     }
 }
@@ -85,12 +82,17 @@ fn prefixed() -> Naming {
     }
 }
 
+/// The response to `tools/list`.
+fn message(gateway: &Gateway, era: Era) -> Vec<u8> {
+    let parts = gateway.index().listing(Method::ToolsList, era, b"7");
+    parts.unwrap().concat()
+}
+
 /// Exposed names, in order.
 fn listed(gateway: &Gateway) -> Vec<String> {
-    let index = gateway.index();
-    let text = index.listing(Method::ToolsList, Era::Legacy).unwrap();
-    let result: serde_json::Value = serde_json::from_slice(text).unwrap();
-    let tools = result["tools"].as_array().unwrap().iter();
+    let message: serde_json::Value =
+        serde_json::from_slice(&message(gateway, Era::Legacy)).unwrap();
+    let tools = message["result"]["tools"].as_array().unwrap().iter();
     tools
         .map(|tool| tool["name"].as_str().unwrap().to_owned())
         .collect()
@@ -105,9 +107,48 @@ fn owner_of(gateway: &Gateway, name: &str) -> Option<(usize, String)> {
 #[test]
 fn entries_keep_every_byte_but_their_name() {
     let gateway = gateway(prefixed(), vec![("a", tools(&["echo"]))], None);
+    let text = message(&gateway, Era::Legacy);
+    let entries = r#""tools":[{"name":"a__echo","x":1.10}]}}"#;
+    let expected = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{{entries}"#);
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
+    let text = String::from_utf8(message(&gateway, Era::Modern)).unwrap();
+    assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","#));
+    assert!(text.ends_with(&format!(",{entries}")), "{text}");
+}
+
+#[test]
+fn both_eras_get_the_same_entries_and_not_copies() {
+    let gateway = gateway(prefixed(), vec![("a", tools(&["echo"]))], None);
     let index = gateway.index();
-    let text = index.listing(Method::ToolsList, Era::Legacy).unwrap();
-    assert_eq!(&text[..], br#"{"tools":[{"name":"a__echo","x":1.10}]}"#);
+    let entries = |era| index.listing(Method::ToolsList, era, b"1").unwrap()[1].as_ptr();
+    assert_eq!(entries(Era::Legacy), entries(Era::Modern));
+    let before = entries(Era::Legacy);
+    // Other hints, the same lists.
+    gateway.backends[0].catalog.failed("gone".to_owned());
+    let after = gateway.index();
+    assert!(!Arc::ptr_eq(&index, &after));
+    let parts = after.listing(Method::ToolsList, Era::Modern, b"1").unwrap();
+    assert_eq!(parts[1].as_ptr(), before);
+}
+
+#[tokio::test]
+async fn a_long_list_is_made_aside_and_is_as_new_as_what_was_told_before() {
+    let names: Vec<_> = (0..2_000).map(|n| format!("tool-{n:04}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let gateway = Arc::new(gateway(prefixed(), vec![("a", tools(&names))], None));
+    assert!(gateway.latest_index().is_none());
+    let first = gateway.fresh_index().await;
+    assert!(Arc::ptr_eq(&first, &gateway.fresh_index().await));
+    assert_eq!(listed(&gateway).len(), 2_000);
+    gateway.backends[0]
+        .catalog
+        .told(About::default(), tools(&names[1..]));
+    // At once: what is there. Who waits: what is new.
+    assert!(Arc::ptr_eq(&first, &gateway.latest_index().unwrap()));
+    let all = futures_util::future::join_all((0..8).map(|_| gateway.fresh_index())).await;
+    assert!(!Arc::ptr_eq(&first, &all[0]));
+    assert!(all.iter().all(|one| Arc::ptr_eq(one, &all[0])));
+    assert_eq!(listed(&gateway).len(), 1_999);
 }
 
 #[test]
@@ -177,7 +218,7 @@ fn templates_with_the_same_prefix_are_nobodys_unless_an_owner_is_named() {
 #[test]
 fn a_uri_that_two_backends_list_is_neithers_unless_an_owner_is_named() {
     let resources = |uris: &[&str]| Lists {
-        resources: uris.iter().map(|uri| item(uri)).collect(),
+        resources: list("uri", uris),
         ..Lists::default()
     };
     let lists = || {
@@ -224,15 +265,4 @@ fn the_hints_of_a_list_are_the_least_of_all_parts() {
     let lists = vec![("a", hinted(5)), ("b", Lists::default())];
     let index = gateway(prefixed(), lists, None).index();
     assert_eq!((index.ttl, index.public), (Duration::ZERO, false));
-}
-
-#[test]
-fn a_backend_that_fails_is_not_asked_more_often_because_lists_are_wanted() {
-    let catalog = backend("a", &Arc::default(), None);
-    catalog.catalog.failed("refused".to_owned());
-    for _ in 0..10 {
-        catalog.catalog.touch();
-    }
-    let mut asked = Box::pin(catalog.catalog.wanted.notified());
-    assert!(futures_util::FutureExt::now_or_never(asked.as_mut()).is_none());
 }

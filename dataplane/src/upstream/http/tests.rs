@@ -202,7 +202,7 @@ const NEW: ProtocolVersion = ProtocolVersion::V2026_07_28;
 async fn whole(http: &Http, version: ProtocolVersion) -> Answer {
     match http.call(call(version)).await.unwrap() {
         Reply::Whole(answer) => answer,
-        Reply::Stream(_) => panic!("a stream"),
+        Reply::Parts(_) | Reply::Stream(_) => panic!("no whole answer"),
     }
 }
 

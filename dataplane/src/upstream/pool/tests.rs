@@ -130,7 +130,7 @@ impl Server {
         connections.shutdown().await;
         let none_is_left = || {
             self.pool.sweep(WORKER);
-            let shard = self.pool.shards[WORKER.0].lock();
+            let shard = self.pool.shard(WORKER.0).lock();
             shard.idle.is_empty() && shard.shared.is_none()
         };
         let seen = async {
