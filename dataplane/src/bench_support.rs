@@ -56,6 +56,8 @@ pub fn gateway(node: &Node, backends: Vec<Arc<Backend>>) -> Arc<Gateway> {
         hosts: Vec::new(),
         origins: Vec::new(),
         resource_owner: None,
+        method_owners: Vec::new(),
+        resume_grace: Duration::from_secs(60),
         epoch: node.epoch.clone(),
         index: Default::default(),
     })

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::codec::sse;
 
-/// Messages to be sent as events.
+/// Messages to be sent as events, or texts to be sent as they are.
 pub type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// Body of a response to a client.
@@ -22,6 +22,7 @@ enum Kind {
     Whole(Bytes),
     Parts(std::vec::IntoIter<Bytes>),
     Events(Events),
+    Frames(Events),
 }
 
 impl Body {
@@ -48,6 +49,12 @@ impl Body {
     pub fn events(messages: Events) -> Self {
         Self(Kind::Events(messages))
     }
+
+    /// An event stream that is written already.
+    #[must_use]
+    pub fn frames(frames: Events) -> Self {
+        Self(Kind::Frames(frames))
+    }
 }
 
 impl http_body::Body for Body {
@@ -71,6 +78,12 @@ impl http_body::Body for Body {
                     self.0 = Kind::Empty;
                 }
                 Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            Kind::Frames(frames) => {
+                let frame = ready!(frames.as_mut().poll_next(cx));
+                if frame.is_none() {
+                    self.0 = Kind::Empty;
+                }
+                Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
             }
             Kind::Events(messages) => match ready!(messages.as_mut().poll_next(cx)) {
                 None => {
@@ -97,7 +110,7 @@ impl http_body::Body for Body {
             Kind::Parts(parts) => {
                 SizeHint::with_exact(parts.as_slice().iter().map(|p| p.len() as u64).sum())
             }
-            Kind::Events(_) => SizeHint::default(),
+            Kind::Events(_) | Kind::Frames(_) => SizeHint::default(),
         }
     }
 }

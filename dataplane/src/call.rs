@@ -197,6 +197,10 @@ pub enum Reply {
 }
 
 /// Messages of one call; the response is the last of them.
+///
+/// Where the client's version lets a server close such a stream and have the client
+/// come back for the rest (2025-11-25), an empty one is no message: as the first it
+/// says that the backend promises this, later that it has done so.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>> + Send>>;
 
 /// One JSON-RPC response.

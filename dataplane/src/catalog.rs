@@ -4,6 +4,7 @@
 //! period; it never delays another one's. Who reads a catalogue that has grown
 //! old starts its renewal and does not wait for it.
 
+pub mod announce;
 pub mod discover;
 mod entries;
 pub(crate) mod kept;

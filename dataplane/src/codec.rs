@@ -86,7 +86,12 @@ pub fn respond(reply: Result<Reply, CallError>, id: Bytes, era: Era) -> Response
 
 /// A response with an event stream.
 fn events_response(events: crate::body::Events) -> Response<Body> {
-    let mut response = Response::new(Body::events(events));
+    event_stream(Body::events(events))
+}
+
+/// A response with this event stream.
+fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -173,6 +173,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         tokio::spawn(sweep(node.clone())),
         tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
         tokio::spawn(catalog::kept::keep(node.clone())),
+        tokio::spawn(catalog::announce::announce(node.clone())),
     ];
     if let Some(tls) = &node.tls {
         tasks.push(tokio::spawn(tls.clone().watch()));

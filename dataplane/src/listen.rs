@@ -27,6 +27,7 @@ use crate::{
     error::{CallError, INVALID_REQUEST, error_message},
     node::Node,
     table::Gateway,
+    upstream::http::headers::SESSION_ID,
 };
 
 /// Longest time for a request's body to arrive.
@@ -91,14 +92,16 @@ async fn admit(
             Ok(codec::post(inbound).await)
         }
         Verb::DELETE => Ok(codec::legacy::delete(&inbound)),
+        // Without a session there is nothing to get, as in 2026-07-28.
+        Verb::GET if inbound.headers.contains_key(SESSION_ID) => Ok(codec::legacy::get(&inbound)),
         _ => {
             let mut response = refuse(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this endpoint takes POST, and DELETE of a session",
+                "this endpoint takes POST, and GET and DELETE of a session",
             );
             response
                 .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
+                .insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
             Err(response)
         }
     }

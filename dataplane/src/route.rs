@@ -33,11 +33,18 @@ pub fn route(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
         Method::ResourcesRead | Method::Complete | Method::Subscribe | Method::Unsubscribe => {
             by_uri(gateway, call)
         }
-        // Only a backend that is alone can be told to be meant.
-        _ => only(gateway).ok_or_else(|| {
-            let method = String::from_utf8_lossy(call.method_name()).into_owned();
-            CallError::refused(METHOD_NOT_FOUND, format!("Method not found: {method}"))
-        }),
+        // Nothing in it names a backend.
+        _ => match gateway.takes(call.method_name()) {
+            Some(backend) => Ok(Route {
+                backend: backend.clone(),
+                target: None,
+            }),
+            None => {
+                let method = String::from_utf8_lossy(call.method_name()).into_owned();
+                let what = format!("Method not found: {method}");
+                Err(CallError::refused(METHOD_NOT_FOUND, what))
+            }
+        },
     }
 }
 

@@ -4,14 +4,18 @@
 //! another replica, sealed. Beside it a node keeps what it can make again: the
 //! upstream sessions opened for it and its log level.
 
+pub mod asked;
 mod ended;
+pub mod inflight;
+pub mod resume;
+pub mod stream;
 
 use std::{
     collections::HashMap,
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,16 +23,19 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use asked::Owed;
 use ended::Ended;
+use inflight::InFlight;
+use stream::Streams;
 
 use crate::{
     call::ProtocolVersion,
     envelope,
     sealed::{self, Binding, KeyRing},
-    upstream::slot::Slot,
+    upstream::slot::{Live, Slot},
 };
 
 /// How long a session id is good for, from `initialize` on.
@@ -72,7 +79,23 @@ pub struct Session {
     log_level: Mutex<Option<Bytes>>,
     /// One upstream session for each legacy HTTP backend, by the backend's serial number.
     upstreams: Mutex<Vec<(u64, Arc<Slot>)>>,
+    /// What its backends have asked the client.
+    owed: Mutex<Owed>,
+    /// What is sent to the client as events.
+    streams: Mutex<Streams>,
     last_used: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+/// What the sessions of a node share.
+#[derive(Debug)]
+struct Shared {
+    /// That of the fleet or, as long as there is none, this node's own.
+    ring: ArcSwap<KeyRing>,
+    /// Their calls that are in flight.
+    calls: InFlight,
+    /// Bytes of streams that are kept beyond their end.
+    kept: AtomicUsize,
 }
 
 impl Session {
@@ -100,6 +123,14 @@ impl Session {
             .collect()
     }
 
+    /// Its upstream session at the backend of this serial number, where one is open.
+    #[must_use]
+    pub fn live(&self, backend: u64) -> Option<Arc<Live>> {
+        let upstreams = self.upstreams.lock();
+        let (_, slot) = upstreams.iter().find(|(id, _)| *id == backend)?;
+        slot.live()
+    }
+
     /// JSON text of the level set with `logging/setLevel`.
     #[must_use]
     pub fn log_level(&self) -> Option<Bytes> {
@@ -111,16 +142,42 @@ impl Session {
         *self.log_level.lock() = Some(level);
     }
 
+    /// Project and name of its gateway.
+    #[must_use]
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
     fn is_of(&self, gateway: &str, principal: &str) -> bool {
         self.gateway == gateway && self.principal == principal
+    }
+
+    /// Seals something for its client, for as long as the session can last.
+    fn seal<T: Serialize>(&self, purpose: &'static str, value: T) -> io::Result<String> {
+        let left = self.expires.saturating_sub(sealed::now().as_secs());
+        let binding = Binding {
+            purpose,
+            ..binding(&self.gateway, &self.principal)
+        };
+        let ring = self.shared.ring.load();
+        ring.seal(value, Duration::from_secs(left), binding)
+    }
+
+    /// Opens what was sealed for its client's principal: by this session or another.
+    fn open<T: DeserializeOwned>(&self, purpose: &'static str, token: &str) -> Option<T> {
+        let binding = Binding {
+            purpose,
+            ..binding(&self.gateway, &self.principal)
+        };
+        let opened = self.shared.ring.load().open(token, binding)?;
+        Some(opened.value)
     }
 }
 
 /// The sessions that a node has met.
 #[derive(Debug)]
 pub struct Sessions {
-    /// That of the fleet or, as long as there is none, this node's own.
-    ring: ArcSwap<KeyRing>,
+    shared: Arc<Shared>,
     own: Mutex<KeyRing>,
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<HashMap<String, Arc<Session>>>,
@@ -138,7 +195,11 @@ impl Sessions {
     #[must_use]
     pub fn new(ring: KeyRing) -> Self {
         Self {
-            ring: ArcSwap::from_pointee(ring.clone()),
+            shared: Arc::new(Shared {
+                ring: ArcSwap::from_pointee(ring.clone()),
+                calls: InFlight::default(),
+                kept: AtomicUsize::new(0),
+            }),
             own: Mutex::new(ring),
             live: Mutex::default(),
             ended: Mutex::default(),
@@ -168,6 +229,7 @@ impl Sessions {
             }),
         };
         let id = self
+            .shared
             .ring
             .load()
             .seal(&token, LIFETIME, binding(gateway, principal))?;
@@ -177,6 +239,7 @@ impl Sessions {
             sealed::now().as_secs() + LIFETIME.as_secs(),
             gateway,
             principal,
+            self.shared.clone(),
         );
         self.keep(id.clone(), session);
         Ok(id)
@@ -192,6 +255,7 @@ impl Sessions {
                 .then(|| session.clone());
         }
         let opened = self
+            .shared
             .ring
             .load()
             .open::<Token>(id, binding(gateway, principal))?;
@@ -200,7 +264,8 @@ impl Sessions {
             return None;
         }
         let version = ProtocolVersion::parse(&opened.value.p)?;
-        let session = session(opened.value, version, opened.expires, gateway, principal);
+        let (shared, expires) = (self.shared.clone(), opened.expires);
+        let session = session(opened.value, version, expires, gateway, principal, shared);
         Some(self.keep(id.to_owned(), session))
     }
 
@@ -208,6 +273,7 @@ impl Sessions {
     pub fn end(&self, id: &str, session: &Session) {
         self.ended.lock().add(session.name.clone(), session.expires);
         self.live.lock().remove(id);
+        session.close_streams();
     }
 
     /// Seals and opens with these keys from now on; this node's own only opens. Gives
@@ -215,13 +281,14 @@ impl Sessions {
     #[must_use]
     pub fn turn(&self, ring: KeyRing) -> Vec<Arc<Session>> {
         let ring = ring.opening(&self.own.lock());
-        self.ring.store(Arc::new(ring));
-        let ring = self.ring.load();
+        self.shared.ring.store(Arc::new(ring));
+        let ring = self.shared.ring.load();
         let mut gone = Vec::new();
         self.live.lock().retain(|id, session| {
             let binding = binding(&session.gateway, &session.principal);
             let opens = ring.open::<Token>(id, binding).is_some();
             if !opens {
+                session.close_streams();
                 gone.push(session.clone());
             }
             opens
@@ -247,6 +314,7 @@ impl Sessions {
         self.live.lock().retain(|_, session| {
             let ends = is_meant(session);
             if ends {
+                session.close_streams();
                 gone.push(session.clone());
             }
             !ends
@@ -256,6 +324,16 @@ impl Sessions {
             ended.add(session.name.clone(), session.expires);
         }
         gone
+    }
+
+    /// Those whose clients take what belongs to no call.
+    #[must_use]
+    pub fn listening(&self) -> Vec<Arc<Session>> {
+        let live = self.live.lock();
+        live.values()
+            .filter(|session| session.is_listening())
+            .cloned()
+            .collect()
     }
 
     /// How many sessions have state here.
@@ -279,8 +357,10 @@ impl Sessions {
         let mut gone = Vec::new();
         self.live.lock().retain(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
-            let keep = session.expires > now && idle < IDLE.as_secs();
+            let used = idle < IDLE.as_secs() || session.sweep_streams();
+            let keep = session.expires > now && used;
             if !keep {
+                session.close_streams();
                 gone.push(session.clone());
             }
             keep
@@ -329,6 +409,7 @@ fn session(
     expires: u64,
     gateway: &str,
     principal: &str,
+    shared: Arc<Shared>,
 ) -> Session {
     Session {
         name: token.n,
@@ -340,7 +421,10 @@ fn session(
         capabilities: text(token.c),
         log_level: Mutex::default(),
         upstreams: Mutex::default(),
+        owed: Mutex::default(),
+        streams: Mutex::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
+        shared,
     }
 }
 
@@ -386,91 +470,4 @@ fn bounded_info(info: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V: ProtocolVersion = ProtocolVersion::V2025_06_18;
-
-    #[test]
-    fn a_session_survives_on_a_node_that_has_never_met_it() {
-        let (here, there) = (
-            Sessions::new(KeyRing::of(&[[1; 32]])),
-            Sessions::new(KeyRing::of(&[[1; 32]])),
-        );
-        let id = here
-            .create("default/a", "p", V, br#"{"name":"c"}"#, br#"{"roots":{}}"#)
-            .unwrap();
-        let session = there.find(&id, "default/a", "p").unwrap();
-        assert_eq!(
-            (session.version, &session.capabilities[..]),
-            (V, &br#"{"roots":{}}"#[..])
-        );
-    }
-
-    #[test]
-    fn a_session_is_found_by_its_own_principal_and_gateway_only() {
-        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
-        let id = sessions.create("default/a", "p", V, b"{}", b"{}").unwrap();
-        assert!(sessions.find(&id, "default/a", "q").is_none());
-        assert!(sessions.find(&id, "default/b", "p").is_none());
-        assert!(sessions.find(&id, "default/a", "p").is_some());
-    }
-
-    #[test]
-    fn an_ended_session_stays_ended() {
-        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
-        let id = sessions.create("default/a", "p", V, b"{}", b"{}").unwrap();
-        let session = sessions.find(&id, "default/a", "p").unwrap();
-        sessions.end(&id, &session);
-        assert!(sessions.find(&id, "default/a", "p").is_none());
-    }
-
-    #[test]
-    fn new_keys_end_the_sessions_that_they_do_not_open() {
-        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
-        let own = sessions.create("p/a", "p", V, b"{}", b"{}").unwrap();
-        assert!(sessions.turn(KeyRing::of(&[[2; 32]])).is_empty());
-        let first = sessions.create("p/a", "p", V, b"{}", b"{}").unwrap();
-        assert!(sessions.turn(KeyRing::of(&[[3; 32], [2; 32]])).is_empty());
-        for id in [&own, &first] {
-            assert!(sessions.find(id, "p/a", "p").is_some());
-        }
-        assert_eq!(sessions.turn(KeyRing::of(&[[4; 32]])).len(), 1);
-        assert!(sessions.find(&first, "p/a", "p").is_none());
-        assert!(sessions.find(&own, "p/a", "p").is_some());
-        sessions.replace_own(KeyRing::of(&[[5; 32]]));
-        assert_eq!(sessions.turn(KeyRing::of(&[[4; 32]])).len(), 1);
-        assert!(sessions.find(&own, "p/a", "p").is_none());
-    }
-
-    #[test]
-    fn the_sessions_of_a_principal_end_together() {
-        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
-        let create = |gateway, principal| {
-            sessions
-                .create(gateway, principal, V, b"{}", b"{}")
-                .unwrap()
-        };
-        let (a, b, other) = (create("p/a", "x"), create("q/b", "x"), create("p/a", "y"));
-        assert_eq!(sessions.end_all("p", "x").len(), 1);
-        assert!(sessions.find(&a, "p/a", "x").is_none(), "also by its id");
-        assert!(sessions.find(&b, "q/b", "x").is_some());
-        assert_eq!(sessions.end_all("", "x").len(), 1);
-        assert!(sessions.find(&other, "p/a", "y").is_some());
-    }
-
-    #[test]
-    fn a_large_client_info_does_not_make_a_large_header() {
-        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
-        let info = format!(
-            r#"{{"name":"big","version":"1","icons":["{}"]}}"#,
-            "x".repeat(10_000)
-        );
-        let id = sessions
-            .create("default/a", "p", V, info.as_bytes(), b"{}")
-            .unwrap();
-        assert!(id.len() < 1024);
-        let session = sessions.find(&id, "default/a", "p").unwrap();
-        assert_eq!(&session.client_info[..], br#"{"name":"big","version":"1"}"#);
-    }
-}
+mod tests;

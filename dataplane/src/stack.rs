@@ -6,12 +6,15 @@ mod own;
 
 use std::{sync::Arc, time::Instant};
 
+use futures_util::StreamExt;
+
 use crate::{
     call::{Call, Method, Reply},
     catalog::params,
     error::CallError,
     node::Node,
     route::{Route, route},
+    session::inflight::CallId,
     table::Gateway,
     upstream::http::headers,
 };
@@ -40,6 +43,10 @@ pub async fn answer(
     if headers::is_needed(&call, crate::call::Era::Modern) {
         mirror_params(&backend, &mut call);
     }
+    let place = call
+        .session
+        .as_ref()
+        .map(|session| session.enter(call.worker, CallId::of(call.id()), backend.serial));
     let metrics = backend.metrics.clone();
     let (worker, started) = (call.worker, Instant::now());
     let counted = call.method == Method::ToolsCall;
@@ -50,7 +57,14 @@ pub async fn answer(
     if let Err(error) = &answer {
         tracing::info!(target: "mcp::calls", error = error.for_operator(), "call failed");
     }
-    answer
+    match answer {
+        // It is in flight until its last message.
+        Ok(Reply::Stream(messages)) => Ok(Reply::Stream(Box::pin(messages.map(move |message| {
+            let _in_flight = &place;
+            message
+        })))),
+        answer => answer,
+    }
 }
 
 /// The second look at a name that nobody owns: a backend may not have told yet,

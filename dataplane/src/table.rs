@@ -7,6 +7,7 @@ mod open;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
@@ -54,10 +55,25 @@ pub struct Gateway {
     pub origins: Vec<String>,
     /// The backend that wins a resource URI that several offer.
     pub resource_owner: Option<usize>,
+    /// Who takes methods that the proxy does not know, the longest beginning first.
+    pub method_owners: Vec<MethodOwner>,
+    /// How long the stream of a legacy client can be resumed.
+    pub resume_grace: Duration,
     /// Grows with every change of any catalogue.
     pub(crate) epoch: Arc<AtomicU64>,
     /// What its backends offer, rendered.
     pub(crate) index: IndexCell,
+}
+
+/// Who takes some methods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodOwner {
+    /// The method, or what it begins with.
+    pub method: String,
+    /// Whether it is a beginning.
+    pub is_prefix: bool,
+    /// Place of the backend in [`Gateway::backends`].
+    pub backend: usize,
 }
 
 /// How the names of tools and prompts are exposed.
@@ -150,5 +166,23 @@ impl Gateway {
     pub fn project(&self) -> &str {
         // No name of a project holds a slash.
         self.id.split_once('/').map_or("", |(project, _)| project)
+    }
+
+    /// The backend that takes a method which is not the proxy's own and names nothing:
+    /// the one that is named for it, or the only one.
+    #[must_use]
+    pub fn takes(&self, method: &[u8]) -> Option<&Arc<Backend>> {
+        let fits = |owner: &&MethodOwner| {
+            let own = owner.method.as_bytes();
+            method == own || owner.is_prefix && method.starts_with(own)
+        };
+        match (
+            self.method_owners.iter().find(fits),
+            self.backends.as_slice(),
+        ) {
+            (Some(owner), backends) => backends.get(owner.backend),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
     }
 }

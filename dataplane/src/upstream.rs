@@ -1,5 +1,6 @@
 //! Backends on the wire: opens by kind, and tells which era a backend speaks.
 
+mod client;
 pub mod guard;
 pub mod http;
 pub mod http1;

@@ -27,7 +27,7 @@ use crate::{
 
 pub use backend::{DEFAULT_MAX_DURATION, DEFAULT_TIMEOUT};
 pub(crate) use common::bad_name;
-pub use gateway::DEFAULT_SEPARATOR;
+pub use gateway::{DEFAULT_RESUME_GRACE, DEFAULT_SEPARATOR};
 pub use problem::Problem;
 use problem::Report;
 pub(crate) use problem::{Found, Sort, entry};

@@ -163,6 +163,8 @@ fn gateway() -> impl Strategy<Value = Kind> {
                     hosts,
                     origins,
                     resource_owner: String::new(),
+                    resume_grace: None,
+                    method_owner: Default::default(),
                 })
             },
         )

@@ -1,9 +1,10 @@
 //! Scripted MCP servers over streamable HTTP. A script sees each request whole and answers it as
 //! it likes; [`Backend`] keeps what arrived. [`server`] scripts one that behaves, of either era;
-//! [`broken`] scripts those that do not.
+//! [`talker`] one that asks its clients and tells them things; [`broken`] those that do not behave.
 
 pub mod broken;
 pub mod server;
+pub mod talker;
 #[cfg(test)]
 mod tests;
 

@@ -2,18 +2,21 @@
 //! server sent is what the test sees.
 
 mod connection;
+mod events;
 
 use anyhow::{Context, Result, bail, ensure};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
 pub use connection::{Answer, Connection};
+pub use events::{Event, Events};
 
 /// The stateless revision.
 pub const MODERN: &str = "2026-07-28";
 
 /// A client of one endpoint.
 pub struct Client {
+    url: String,
     connection: Connection,
     headers: Vec<(&'static str, String)>,
     modern: bool,
@@ -61,9 +64,26 @@ impl Client {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub async fn legacy_with_token(url: &str, version: &str, token: Option<&str>) -> Result<Self> {
+        Self::opened(url, version, token, json!({})).await
+    }
+
+    /// The same for one that can be asked: with these capabilities.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn legacy_that_can(url: &str, version: &str, capabilities: Value) -> Result<Self> {
+        Self::opened(url, version, None, capabilities).await
+    }
+
+    async fn opened(
+        url: &str,
+        version: &str,
+        token: Option<&str>,
+        capabilities: Value,
+    ) -> Result<Self> {
         let mut client = Self::new(url, token, false).await?;
         let params = json!({
-            "protocolVersion": version, "capabilities": {},
+            "protocolVersion": version, "capabilities": capabilities,
             "clientInfo": {"name": "fleet-tests", "version": "0"},
         });
         let answer = client.post("initialize", Some(params), None).await?;
@@ -110,6 +130,7 @@ impl Client {
         }
         let connection = Connection::open(url).await?;
         Ok(Self {
+            url: url.to_owned(),
             connection,
             headers,
             modern,
@@ -172,6 +193,49 @@ impl Client {
             }
             .into()),
         }
+    }
+
+    /// Sends a request of this id on a connection of its own, to read its answer as it comes.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn open(&self, id: Value, method: &str, params: Value) -> Result<Events> {
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let mut headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("accept", "application/json, text/event-stream".to_owned()),
+        ];
+        headers.extend(self.headers.iter().cloned());
+        Events::open(&self.url, Method::POST, &headers, message.to_string()).await
+    }
+
+    /// Calls a tool in the same way.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn open_call(&self, id: Value, tool: &str, arguments: Value) -> Result<Events> {
+        let params = json!({"name": tool, "arguments": arguments});
+        self.open(id, "tools/call", params).await
+    }
+
+    /// Opens the stream of what belongs to no call, or another one behind this event.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn listen(&self, last: Option<&str>) -> Result<Events> {
+        let mut headers = vec![("accept", "text/event-stream".to_owned())];
+        headers.extend(self.headers.iter().cloned());
+        headers.extend(last.map(|id| ("last-event-id", id.to_owned())));
+        Events::open(&self.url, Method::GET, &headers, "").await
+    }
+
+    /// Sends any message on a connection of its own.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn send(&self, message: &Value) -> Result<Answer> {
+        let mut connection = Connection::open(&self.url).await?;
+        connection.post(&self.headers, message.to_string()).await
     }
 
     /// Calls a tool and gives its result.

@@ -3,6 +3,7 @@
 
 mod e2e {
     mod access;
+    mod asking;
     mod auth;
     mod bytes;
     mod churn;

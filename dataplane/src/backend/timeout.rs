@@ -1,7 +1,8 @@
 //! [`Timeout`]: bounds the silence of a call and its whole length.
 //!
 //! Each message of the backend ends a silence, so that a long call which
-//! reports progress lives on; `max_duration` bounds it all the same.
+//! reports progress lives on; `max_duration` bounds it all the same. While the client
+//! owes the backend an answer, nobody is silent but the client.
 
 use std::{
     sync::Arc,
@@ -16,6 +17,7 @@ use tower::{Layer, Service};
 use crate::{
     call::{Call, Messages, Method, Reply},
     error::CallError,
+    session::{Session, asked::Waits, inflight::CallId},
 };
 
 /// Makes [`Timeout`]s.
@@ -98,6 +100,10 @@ where
         // A subscription is silent by nature and ends when the client leaves.
         let unbounded = call.method == Method::Listen;
         let limits = self.limits.clone();
+        let asked = call
+            .session
+            .clone()
+            .map(|session| (session, CallId::of(call.id())));
         let answer = self.inner.call(call);
         Box::pin(async move {
             let last = Instant::now() + limits.total;
@@ -105,7 +111,12 @@ where
             match timeout_at(until, answer).await {
                 Err(_) => Err(limits.error(until, last)),
                 Ok(Ok(Reply::Stream(messages))) if !unbounded => {
-                    Ok(Reply::Stream(bounded(messages, limits, last)))
+                    let bounds = Bounds {
+                        limits,
+                        last,
+                        asked,
+                    };
+                    Ok(Reply::Stream(bounded(messages, bounds)))
                 }
                 Ok(reply) => reply,
             }
@@ -113,15 +124,38 @@ where
     }
 }
 
-fn bounded(messages: Messages, limits: Arc<Limits>, last: Instant) -> Messages {
-    Box::pin(stream::unfold(Some(messages), move |messages| {
-        let limits = limits.clone();
-        async move {
-            let mut messages = messages?;
-            let until = limits.next(last);
-            match timeout_at(until, messages.next()).await {
-                Ok(message) => Some((message?, Some(messages))),
-                Err(_) => Some((Err(limits.error(until, last)), None)),
+/// Of the messages of one call.
+struct Bounds {
+    limits: Arc<Limits>,
+    last: Instant,
+    /// Who may owe an answer, and for which call.
+    asked: Option<(Arc<Session>, CallId)>,
+}
+
+impl Bounds {
+    /// When a wait that has ended now may go on to, after all.
+    fn more(&self) -> Option<Instant> {
+        let (session, call) = self.asked.as_ref()?;
+        let until = match session.waits(*call) {
+            Waits::Client => self.limits.next(self.last),
+            Waits::Backend(since) => self.last.min(since? + self.limits.silence),
+        };
+        (until > Instant::now()).then_some(until)
+    }
+}
+
+fn bounded(messages: Messages, bounds: Bounds) -> Messages {
+    let state = (messages, bounds);
+    Box::pin(stream::unfold(Some(state), |state| async {
+        let (mut messages, bounds) = state?;
+        let mut until = bounds.limits.next(bounds.last);
+        loop {
+            if let Ok(message) = timeout_at(until, messages.next()).await {
+                return Some((message?, Some((messages, bounds))));
+            }
+            match bounds.more() {
+                Some(more) => until = more,
+                None => return Some((Err(bounds.limits.error(until, bounds.last)), None)),
             }
         }
     }))

@@ -1,6 +1,9 @@
 //! Clients of the `initialize` era, 2025-03-26 to 2025-11-25: sessions, and
 //! batches in the first of these revisions.
 
+mod inbox;
+mod streams;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +28,8 @@ use crate::{
         headers::{PROTOCOL_VERSION, SESSION_ID},
     },
 };
+
+pub use streams::get;
 
 /// Messages in a batch.
 const BATCH: usize = 100;
@@ -76,13 +81,18 @@ pub fn delete(inbound: &Inbound) -> Response<Body> {
 
 async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Response<Body> {
     if message.kind != Kind::Request {
-        return empty(StatusCode::ACCEPTED);
+        let taken = inbox::take(&inbound, &session, &inbound.body, &message);
+        return match Box::pin(taken).await {
+            Ok(()) => empty(StatusCode::ACCEPTED),
+            Err((status, error)) => *refuse_message(status, &error),
+        };
     }
     let id = message
         .id
         .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
-    let call = call(&inbound, session, inbound.body.clone(), message);
+    let call = call(&inbound, session.clone(), inbound.body.clone(), message);
     let events = prefers_events(&inbound.headers);
+    let grace = inbound.gateway.resume_grace;
     let Inbound { node, gateway, .. } = inbound;
     match stack::answer(&node, gateway, call).await {
         Ok(Reply::Whole(answer)) if events => {
@@ -92,6 +102,7 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
             let message = Bytes::from(parts.concat());
             events_response(Box::pin(stream::iter([message])))
         }
+        Ok(Reply::Stream(messages)) => streams::of_call(&session, grace, messages, id),
         reply => respond(reply, id, Era::Legacy),
     }
 }
@@ -140,7 +151,11 @@ async fn batch(inbound: Inbound, session: Arc<Session>) -> Response<Body> {
 async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Option<Bytes> {
     let message = match envelope::scan(&body) {
         Ok(message) if message.kind == Kind::Request => message,
-        Ok(_) => return None,
+        Ok(other) => {
+            // There is no place for what is wrong with an answer.
+            let _ = inbox::take(inbound, &session, &body, &other).await;
+            return None;
+        }
         Err(error) => {
             let (id, error) = unreadable(&error, &body);
             return Some(error.to_message(id.as_deref().unwrap_or(b"null")));
@@ -233,6 +248,11 @@ async fn initialize(inbound: &Inbound, message: &Message) -> Response<Body> {
     response
 }
 
+/// A refusal of a message that is no request.
+fn refuse_message(status: StatusCode, error: &CallError) -> Refusal {
+    Box::new(json(status, error.to_message(b"null")))
+}
+
 fn session_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(SESSION_ID)?.to_str().ok()
 }
@@ -241,7 +261,7 @@ fn session_id(headers: &HeaderMap) -> Option<&str> {
 /// there is none, 404 where it is unknown, so that the client opens another
 /// (2025-11-25, Transports: Session Management).
 fn session(headers: &HeaderMap, inbound: &Inbound) -> Result<Arc<Session>, Refusal> {
-    let refuse = |status, error: CallError| Err(Box::new(json(status, error.to_message(b"null"))));
+    let refuse = |status, error: CallError| Err(refuse_message(status, &error));
     if let Some(version) = headers.get(PROTOCOL_VERSION) {
         let version = version.to_str().unwrap_or("?");
         if ProtocolVersion::parse(version).is_none() {

@@ -259,7 +259,17 @@ fn milliseconds(value: &[u8]) -> Option<u64> {
 /// Writes one `message` event. Line ends in `data` (white space in JSON) become
 /// several data lines.
 pub fn encode(data: &[u8], out: &mut BytesMut) {
-    out.reserve(data.len() + 24);
+    encode_with_id(None, data, out);
+}
+
+/// The same, with an id to resume behind.
+pub fn encode_with_id(id: Option<&str>, data: &[u8], out: &mut BytesMut) {
+    out.reserve(data.len() + 32 + id.map_or(0, str::len));
+    if let Some(id) = id {
+        out.put_slice(b"id: ");
+        out.put_slice(id.as_bytes());
+        out.put_slice(b"\n");
+    }
     out.put_slice(b"event: message\ndata: ");
     let mut rest = data;
     while let Some(end) = memchr2(b'\n', b'\r', rest) {

@@ -56,6 +56,8 @@ fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Arc<Gateway> {
         hosts: Vec::new(),
         origins: Vec::new(),
         resource_owner: None,
+        method_owners: Vec::new(),
+        resume_grace: Duration::ZERO,
         epoch: Arc::default(),
         index: Default::default(),
     })

@@ -134,10 +134,20 @@ fn capabilities(parts: &[Arc<Snapshot>], era: Era) -> ServerCapabilities {
         told.iter()
             .any(|told| told.as_ref().is_none_or(|own| own.get(name).is_some()))
     };
+    // Who listens is told of changes, of whichever backend they are.
+    let list_changed = era == Era::Legacy;
+    let subscribe = list_changed
+        && told.iter().any(|told| {
+            let resources = told.as_ref().map(|own| &own["resources"]);
+            resources.is_none_or(|resources| resources["subscribe"] == true)
+        });
     ServerCapabilities {
-        tools: offered("tools").then(ToolsCapability::default),
-        resources: offered("resources").then(ResourcesCapability::default),
-        prompts: offered("prompts").then(PromptsCapability::default),
+        tools: offered("tools").then_some(ToolsCapability { list_changed }),
+        resources: offered("resources").then_some(ResourcesCapability {
+            subscribe,
+            list_changed,
+        }),
+        prompts: offered("prompts").then_some(PromptsCapability { list_changed }),
         completions: offered("completions").then(CompletionsCapability::default),
         logging: (era == Era::Legacy && offered("logging")).then(LoggingCapability::default),
         ..ServerCapabilities::default()

@@ -15,11 +15,14 @@ use fleet_proto::{
     hash::Hash,
     key::{Key, Kind},
     v1::{self, auth_policy::Scheme},
-    validate::{DEFAULT_MAX_DURATION, DEFAULT_SEPARATOR, DEFAULT_TIMEOUT, Problem, Valid},
+    validate::{
+        DEFAULT_MAX_DURATION, DEFAULT_RESUME_GRACE, DEFAULT_SEPARATOR, DEFAULT_TIMEOUT, Problem,
+        Valid,
+    },
 };
 
 use super::{
-    Gateway, Naming, RouteTable,
+    Gateway, MethodOwner, Naming, RouteTable,
     open::{self, Resolved, fingerprint, resolve_transport},
 };
 use crate::{
@@ -285,6 +288,8 @@ impl Compiler<'_> {
             resource_owner: backends
                 .iter()
                 .position(|b| b.name() == gateway.resource_owner),
+            method_owners: method_owners(gateway, &backends),
+            resume_grace: gateway.resume_grace.unwrap_or(DEFAULT_RESUME_GRACE).into(),
             backends,
             naming,
             auth,
@@ -303,6 +308,21 @@ impl Compiler<'_> {
             message: reason.to_owned(),
         });
     }
+}
+
+/// The owners of methods: exact ones first, then the longer beginnings.
+fn method_owners(gateway: &v1::Gateway, backends: &[Arc<Backend>]) -> Vec<MethodOwner> {
+    let owners = gateway.method_owner.iter().filter_map(|(method, name)| {
+        let beginning = method.strip_suffix('*');
+        Some(MethodOwner {
+            method: beginning.unwrap_or(method).to_owned(),
+            is_prefix: beginning.is_some(),
+            backend: backends.iter().position(|b| b.name() == name)?,
+        })
+    });
+    let mut owners: Vec<_> = owners.collect();
+    owners.sort_by_key(|owner| (owner.is_prefix, std::cmp::Reverse(owner.method.len())));
+    owners
 }
 
 #[cfg(test)]

@@ -7,15 +7,17 @@
 //! What most calls do not need (a connection, a probe, a session, an event stream) is
 //! boxed: a call's own future is made and moved for every call, so it is kept small.
 
+mod ask;
 mod collect;
 mod era;
 mod exchange;
 pub(crate) mod headers;
+mod listen;
 mod session;
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,7 +27,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Greeting,
@@ -45,6 +48,8 @@ use exchange::Exchange;
 const REDIRECTS: usize = 3;
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
+/// Longest message that is taken outside of calls.
+const MAX_EVENT: usize = 4 << 20;
 /// Sessions that are ended at a time when a backend goes, and the longest time
 /// for all of them.
 const ENDINGS: usize = 16;
@@ -77,6 +82,8 @@ pub struct Inner {
     name: String,
     serial: u64,
     authority: String,
+    /// Names the address in what clients are given, and does not show it.
+    address: String,
     /// Header lines of every request.
     lines: Box<[u8]>,
     /// Path and query; a permanent redirect moves it.
@@ -92,6 +99,8 @@ pub struct Inner {
     /// Room for answers to requests of the backend: one that floods with them
     /// gets no more than these at a time.
     answers: Arc<Semaphore>,
+    /// Has the backend asked anew what it offers.
+    renewal: OnceLock<Arc<Notify>>,
 }
 
 /// A request that was sent: the head of its response, and the body to be read.
@@ -130,6 +139,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             lines: headers::lines(&config.headers, &HeaderValue::from_str(authority)?),
             authority: authority.to_owned(),
+            address: hex::encode(&Sha256::digest(config.url.to_string())[..8]),
             path: RwLock::new(path.into()),
             pool: Pool::new(config.origin, config.workers),
             name: config.name,
@@ -139,7 +149,14 @@ impl Http {
             slots: Mutex::default(),
             ids: AtomicU64::new(1),
             answers: Arc::new(Semaphore::new(ANSWERS)),
+            renewal: OnceLock::new(),
         })))
+    }
+
+    /// Notifies this when the backend says that its lists have changed.
+    pub(crate) fn renews(&self, wanted: Arc<Notify>) {
+        // A backend has one catalogue.
+        let _ = self.0.renewal.set(wanted);
     }
 
     /// The backend of an upstream session, if it is still there.
@@ -315,7 +332,7 @@ impl Http {
         let body = outgoing(call, Era::Legacy, id.as_deref())?;
         let live = match slot.live() {
             Some(live) => live,
-            None => Box::pin(self.open(call.worker, &slot, call.session.as_deref())).await?,
+            None => Box::pin(self.open(call.worker, &slot, call.session.as_ref())).await?,
         };
         let lines = |out: &mut Vec<u8>| headers::legacy(out, &live);
         let sent = self.post(call.worker, lines, body).await?;

@@ -1,7 +1,7 @@
 //! [`Slot`]: the place of one upstream session of a legacy backend. The session
 //! is opened on first use, and again when the backend has forgotten it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::AtomicBool};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct Slot {
     live: ArcSwapOption<Live>,
     /// Held while a session is being opened: the others wait for it.
     pub(super) opening: tokio::sync::Mutex<()>,
+    /// Whether somebody reads what comes in the session outside of calls.
+    pub(super) listened: AtomicBool,
 }
 
 impl Slot {

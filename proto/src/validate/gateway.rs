@@ -4,16 +4,21 @@ use std::collections::HashSet;
 
 use super::{
     auth, common,
-    problem::{Report, Sort},
+    problem::{Report, Sort, entry},
     set::{Index, Project},
 };
 use crate::{
+    duration::Duration,
     select::{self, Selector},
     v1::Gateway,
 };
 
 /// What stands between backend and tool where `separator` is left out.
 pub const DEFAULT_SEPARATOR: &str = "__";
+/// `Gateway.resume_grace` where it is left out.
+pub const DEFAULT_RESUME_GRACE: Duration = Duration::from_secs(60);
+/// The longest one.
+const RESUME_GRACE_MAX: Duration = Duration::from_secs(600);
 /// Paths that the data plane answers itself, with everything below them.
 const RESERVED_PATHS: [&str; 5] = ["/livez", "/readyz", "/metrics", "/admin", "/.well-known"];
 /// Longest separator.
@@ -33,11 +38,27 @@ pub(super) fn check(gateway: &Gateway, number: usize, index: &Index<'_>, report:
     }
     let separator_is_good = check_separator(gateway, report);
     check_hosts(gateway, report);
+    if gateway
+        .resume_grace
+        .is_some_and(|grace| grace > RESUME_GRACE_MAX)
+    {
+        let message =
+            format!("must be at most {RESUME_GRACE_MAX}: streams are kept in memory for it");
+        report.add("resume_grace", message);
+    }
     let empty = Project::default();
     let project = index.project(&gateway.project).unwrap_or(&empty);
     check_selection(gateway, project, index, report);
     check_auth(gateway, project, index, report);
-    check_owner(gateway, project, index, report);
+    check_owner(
+        "resource_owner",
+        &gateway.resource_owner,
+        gateway,
+        project,
+        index,
+        report,
+    );
+    check_method_owners(gateway, project, index, report);
     if separator_is_good {
         check_prefixes(gateway, project, report);
     }
@@ -209,19 +230,21 @@ fn check_auth(
     }
 }
 
+/// Whether what owns something is a backend behind the gateway.
 fn check_owner(
+    path: &str,
+    name: &str,
     gateway: &Gateway,
     project: &Project<'_>,
     index: &Index<'_>,
     report: &mut Report<'_>,
 ) {
-    let name = gateway.resource_owner.as_str();
     if name.is_empty() || index.is_ghost(&gateway.project, name) {
         return;
     }
     match project.backends.get(name) {
         None => dangling(
-            "resource_owner",
+            path,
             "Backend",
             name,
             &gateway.project,
@@ -232,9 +255,30 @@ fn check_owner(
             let message = format!(
                 "Backend {name} is not behind this gateway: `backends` and `backend_labels` leave it out"
             );
-            report.add_sort(Sort::Selection, "resource_owner", message);
+            report.add_sort(Sort::Selection, path, message);
         }
         Some(_) => {}
+    }
+}
+
+fn check_method_owners(
+    gateway: &Gateway,
+    project: &Project<'_>,
+    index: &Index<'_>,
+    report: &mut Report<'_>,
+) {
+    for (method, name) in &gateway.method_owner {
+        let path = entry("method_owner", method);
+        let plain = method.strip_suffix('*').unwrap_or(method);
+        let known = |c: char| c.is_ascii_graphic() && !"*\"\\".contains(c);
+        if method.is_empty() || !plain.chars().all(known) {
+            let message = "is neither a method, such as acme/search, nor the beginning of some, such as acme/*";
+            report.add(&path, message);
+        }
+        if name.is_empty() {
+            report.add(&path, "is empty: name a backend");
+        }
+        check_owner(&path, name, gateway, project, index, report);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The official conformance suite against the reference server, directly and through a gateway
-//! with bare names. What may be lost on the way is listed in docs/conformance.md.
+//! The official conformance suite against the reference server, directly and through a gateway:
+//! with bare names, and with the default prefix, which a program between takes off again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use fleet_tests::{
     fleet::Fleet,
     process::Process,
-    programs::{here, installed, node, python, root},
+    programs::{here, installed, node, python},
     wait::soon,
 };
 use serde_json::Value;
@@ -54,97 +54,53 @@ const RUNS: [Run; 5] = [
     },
 ];
 
-/// Scenarios in which checks may be lost until their features are built.
-const UNBUILT: [&str; 6] = [
-    "tools-call-sampling:",
-    "tools-call-elicitation:",
-    "elicitation-",
-    "tools-call-with-logging:",
-    "server-sse-polling:",
-    "input-required-result-",
-];
-const UNBUILT_CHECKS: [&str; 7] = [
-    "resources-subscribe:",
-    "resources-unsubscribe:",
-    "server-stateless:sep-2575-server-honors-notification-filter",
-    "server-stateless:sep-2575-server-sends-prompts-list-changed-on-subscription",
-    "server-stateless:sep-2575-server-sends-subscription-ack",
-    "server-stateless:sep-2575-server-sends-tools-list-changed-on-subscription",
-    "server-stateless:sep-2575-server-tags-subscription-id",
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_server_loses_nothing_directly() -> Result<()> {
     let (_server, url) = reference().await?;
-    for run in &RUNS {
-        let (lost, _) = lost(run, &url).await?;
-        ensure!(
-            lost.is_empty(),
-            "{}: the kit itself loses {lost:#?}",
-            run.name
-        );
-    }
-    Ok(())
+    nothing_is_lost(&url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn through_a_gateway_exactly_the_listed_checks_are_lost() -> Result<()> {
+async fn through_a_gateway_with_bare_names_nothing_is_lost() -> Result<()> {
     let (_server, url) = reference().await?;
     let fleet = Fleet::start(&format!(
-        "kind: Backend\nname: reference\nhttp: {{ url: '{url}' }}\n---\n\
-         kind: Gateway\nname: default\npath: /mcp\nbare_names: true\n"
+        "{}---\nkind: Gateway\nname: default\npath: /mcp\nbare_names: true\n",
+        backend(&url)
     ))
     .await?;
     fleet.offers(&["test_simple_text"]).await?;
-    let document = fs::read_to_string(root().join("docs/conformance.md"))?;
+    nothing_is_lost(&fleet.url).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_gateway_with_the_default_prefix_nothing_is_lost() -> Result<()> {
+    let (_server, url) = reference().await?;
+    let fleet = Fleet::start(&backend(&url)).await?;
+    fleet.offers(&["reference__test_simple_text"]).await?;
+    let mut command = Command::new(node());
+    command
+        .arg(here("conformance/bare.mjs"))
+        .args([&fleet.url, "reference__"]);
+    let (_between, url) = printing("bare: ", command).await?;
+    nothing_is_lost(&url).await
+}
+
+fn backend(url: &str) -> String {
+    format!("kind: Backend\nname: reference\nhttp: {{ url: '{url}' }}\n")
+}
+
+/// Runs the suites and compares with what succeeds directly, as far as that is known.
+async fn nothing_is_lost(url: &str) -> Result<()> {
     let mut wrong = Vec::new();
     for run in &RUNS {
-        let listed = listed(&document, run.name)?;
-        let (lost, why) = lost(run, &fleet.url).await?;
-        for check in lost.difference(&listed) {
+        let (lost, why) = lost(run, url).await?;
+        for check in &lost {
             let why = why.get(check).map_or("not run", String::as_str);
-            wrong.push(format!("{}: lost and not listed: {check}: {why}", run.name));
-        }
-        for check in listed.difference(&lost) {
-            wrong.push(format!(
-                "{}: no longer lost, take it off the list: {check}",
-                run.name
-            ));
+            wrong.push(format!("{}: lost: {check}: {why}", run.name));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
-}
-
-#[test]
-fn the_list_holds_only_what_is_not_built_yet() -> Result<()> {
-    let document = fs::read_to_string(root().join("docs/conformance.md"))?;
-    for run in &RUNS {
-        for check in listed(&document, run.name)? {
-            let allowed = UNBUILT
-                .iter()
-                .chain(&UNBUILT_CHECKS)
-                .any(|p| check.starts_with(p));
-            ensure!(allowed, "{}: may not be lost: {check}", run.name);
-        }
-    }
-    Ok(())
-}
-
-/// The checks listed as lost: the fenced block under the heading `## Lost: NAME`.
-fn listed(document: &str, name: &str) -> Result<BTreeSet<String>> {
-    let heading = format!("\n## Lost: {name}\n");
-    let (_, section) = document
-        .split_once(&heading)
-        .with_context(|| format!("no{heading}"))?;
-    let block = section
-        .split("```")
-        .nth(1)
-        .context("no fenced block under the heading")?;
-    let block = block
-        .strip_prefix("text\n")
-        .context("the block is not `text`")?;
-    Ok(block.lines().map(str::to_owned).collect())
 }
 
 async fn reference() -> Result<(Process, String)> {
@@ -152,13 +108,15 @@ async fn reference() -> Result<(Process, String)> {
     command
         .arg("-u")
         .arg(here("conformance/reference_server.py"));
-    let server = Process::start("the reference server", command)?;
-    let url = server
-        .line("its URL", |l| {
-            Some(l.strip_prefix("reference: ")?.to_owned())
-        })
-        .await?;
-    Ok((server, url))
+    printing("reference: ", command).await
+}
+
+/// Starts a program that prints its URL behind this.
+async fn printing(label: &'static str, command: Command) -> Result<(Process, String)> {
+    let process = Process::start(label, command)?;
+    let url = |line: &str| Some(line.strip_prefix(label)?.to_owned());
+    let url = process.line("its URL", url).await?;
+    Ok((process, url))
 }
 
 /// The checks of the baseline that do not succeed, and what the suite says about those it ran.

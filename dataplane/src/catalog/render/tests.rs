@@ -57,6 +57,8 @@ fn gateway(naming: Naming, backends: Vec<(&str, Lists)>, owner: Option<usize>) -
         hosts: Vec::new(),
         origins: Vec::new(),
         resource_owner: owner,
+        method_owners: Vec::new(),
+        resume_grace: Duration::ZERO,
         epoch,
         index: IndexCell::default(),
     }

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::{Http, MAX_ANSWER, Sent, Way};
 use crate::{
-    call::{Answer, Call, Era, Reply},
-    codec::sse::Parser,
+    call::{Answer, Call, Era, ProtocolVersion, Reply},
+    codec::sse::{Event, Parser},
     envelope::{self, Kind, Message},
     error::CallError,
+    session::{Session, inflight::CallId},
     upstream::{
         message::{incoming, shown_status},
         pool::Received,
@@ -21,8 +22,7 @@ use crate::{
     },
 };
 
-/// How long a stream may stay open behind its response, and how long an answer
-/// to a backend's request may take to send.
+/// How long a stream may stay open behind its response.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a stream may still send behind its response.
 const TAIL: usize = 64 << 10;
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     /// Its id upstream, where that is not the client's.
     pub(super) upstream_id: Option<Bytes>,
     pub(super) live: Option<Arc<Live>>,
+    /// Whether the client was asked something.
+    asked: bool,
 }
 
 /// What a message on a call's stream is to the call.
@@ -60,6 +62,7 @@ impl Exchange {
             from,
             upstream_id,
             live,
+            asked: false,
         }
     }
 
@@ -132,7 +135,7 @@ impl Exchange {
     }
 
     /// What one message of the stream is to this call.
-    fn part(&self, data: Bytes) -> Result<Part, CallError> {
+    fn part(&mut self, data: Bytes) -> Result<Part, CallError> {
         let message = match envelope::scan(&data) {
             Ok(message) => message,
             Err(error) if error.id().is_some_and(|id| self.is_ours(id.of(&data))) => {
@@ -164,10 +167,7 @@ impl Exchange {
                 Ok(Part::Kept)
             }
             Kind::Notification => Ok(self.notification(data, &message)),
-            Kind::Request => {
-                self.refuse(&data, &message);
-                Ok(Part::Kept)
-            }
+            Kind::Request => Ok(self.request(&data, &message)),
         }
     }
 
@@ -178,43 +178,39 @@ impl Exchange {
         let pass = match method {
             b"notifications/message" => asked_for_log,
             // Lists are the proxy's own: what changed in one backend's is not the client's.
-            m if m.ends_with(b"/list_changed") => self.call.method == crate::call::Method::Listen,
+            m if m.ends_with(b"/list_changed") => {
+                self.http.renew();
+                self.call.method == crate::call::Method::Listen
+            }
             _ => true,
         };
         if pass { Part::Passed(data) } else { Part::Kept }
     }
 
-    /// Requests of a backend: `ping` is answered, and as no client capability
-    /// was declared upstream, the others are refused.
-    fn refuse(&self, data: &[u8], message: &Message) {
-        let (Some(live), Some(id)) = (self.live.clone(), message.id) else {
-            return;
+    /// A request of the backend. It reaches the client whose session it came in.
+    fn request(&mut self, data: &Bytes, message: &Message) -> Part {
+        let Some(live) = &self.live else {
+            return Part::Kept;
         };
-        let Ok(room) = self.http.0.answers.clone().try_acquire_owned() else {
-            tracing::debug!(
-                backend = self.http.0.name,
-                "left a request of a backend unanswered: too many at once"
-            );
-            return;
-        };
-        let method = message.method.map_or(&b""[..], |span| span.of(data));
-        let body = if method == b"ping" {
-            crate::error::result_message(id.of(data), b"{}")
-        } else {
-            let what = "the client has not declared this capability";
-            crate::error::error_message(id.of(data), crate::error::METHOD_NOT_FOUND, what, None)
-        };
-        let (http, worker) = (self.http.clone(), self.call.worker);
-        tokio::spawn(async move {
-            let _room = room;
-            let sent = timeout(PATIENCE, http.notify(worker, &live, body)).await;
-            if !matches!(sent, Ok(Ok(()))) {
-                tracing::debug!(
-                    backend = http.0.name,
-                    "a backend's request could not be answered"
-                );
-            }
-        });
+        let call = CallId::of(self.call.id());
+        let client = self.own_session().map(|session| (session, Some(call)));
+        let question = self
+            .http
+            .asks(self.call.worker, live, client, data, message);
+        self.asked |= question.is_some();
+        question.map_or(Part::Kept, Part::Passed)
+    }
+
+    /// The client's session, where the upstream session is its own.
+    fn own_session(&self) -> Option<&Session> {
+        let own = self.live.is_some() && self.upstream_id.is_none();
+        own.then_some(self.call.session.as_deref())?
+    }
+
+    /// Whether the client can be let go of while the call goes on, and come back for the
+    /// rest (SEP-1699).
+    fn polls(&self) -> bool {
+        self.own_session().is_some() && self.call.version >= ProtocolVersion::V2025_11_25
     }
 
     fn bad(&self, reason: &str) -> CallError {
@@ -233,13 +229,27 @@ impl Exchange {
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.asked
+            && let Some(session) = &self.call.session
+        {
+            session.settle(CallId::of(self.call.id()));
+        }
+    }
+}
+
 /// An event stream being read for one call.
 struct Events {
     exchange: Exchange,
     parser: Parser,
-    /// Gone once the response was there.
+    /// Gone once the response was there, or the stream has broken.
     body: Option<Received>,
+    /// Behind which event the stream can go on.
+    last: Option<Bytes>,
     ready: VecDeque<Bytes>,
+    /// Something for the client was there.
+    begun: bool,
     done: bool,
 }
 
@@ -250,7 +260,9 @@ impl Events {
             exchange,
             parser,
             body: Some(sent.body),
+            last: None,
             ready: VecDeque::new(),
+            begun: false,
             done: false,
         }
     }
@@ -304,33 +316,67 @@ impl Events {
         loop {
             while let Some(event) = self.parser.next() {
                 let event = event.map_err(|e| self.exchange.bad(&e.to_string()))?;
-                let other = event
-                    .event
-                    .as_deref()
-                    .is_some_and(|kind| kind != b"message");
-                if other || event.data.is_empty() {
+                if let Some(part) = self.event(event)? {
+                    self.begun = true;
+                    return Ok(part);
+                }
+            }
+            if let Some(last) = self.parser.last_event_id() {
+                self.last = Some(last.clone());
+            }
+            if self.body.is_none() && !Box::pin(self.resume()).await? {
+                return Ok(Part::Kept);
+            }
+            let Some(body) = &mut self.body else { continue };
+            match body.frame().await {
+                Ok(Some(piece)) => {
+                    self.parser.push(piece);
                     continue;
                 }
-                match self.exchange.part(event.data)? {
-                    Part::Kept => {}
-                    Part::Last(answer) => {
-                        if let Some(body) = self.body.take() {
-                            drain(body);
-                        }
-                        return Ok(Part::Last(answer));
-                    }
-                    passed @ Part::Passed(_) => return Ok(passed),
+                Err(error) if self.last.is_none() => {
+                    return Err(self.exchange.gone(&error.to_string()));
                 }
+                Ok(None) | Err(_) => self.body = None,
             }
-            let Some(body) = &mut self.body else {
-                return Ok(Part::Kept);
-            };
-            match body.frame().await {
-                Ok(Some(piece)) => self.parser.push(piece),
-                Ok(None) => return Ok(Part::Kept),
-                Err(e) => return Err(self.exchange.gone(&e.to_string())),
+            if self.last.is_some() && self.exchange.polls() {
+                return Ok(Part::Passed(Bytes::new()));
             }
         }
+    }
+
+    /// What an event is to the client, if anything.
+    fn event(&mut self, event: Event) -> Result<Option<Part>, CallError> {
+        let kind = event.event.as_deref();
+        if kind.is_some_and(|kind| kind != b"message") {
+            return Ok(None);
+        }
+        if event.data.is_empty() {
+            // It promises that the stream can be resumed, and so can the client's.
+            let promise = event.id.is_some() && !self.begun && self.exchange.polls();
+            return Ok(promise.then_some(Part::Passed(event.data)));
+        }
+        Ok(match self.exchange.part(event.data)? {
+            Part::Kept => None,
+            Part::Last(answer) => {
+                if let Some(body) = self.body.take() {
+                    drain(body);
+                }
+                Some(Part::Last(answer))
+            }
+            passed @ Part::Passed(_) => Some(passed),
+        })
+    }
+
+    /// Goes on with a stream that has ended without a response. `false`: it cannot.
+    async fn resume(&mut self) -> Result<bool, CallError> {
+        let (Some(last), Some(live)) = (&self.last, &self.exchange.live) else {
+            return Ok(false);
+        };
+        let (http, worker) = (&self.exchange.http, self.exchange.call.worker);
+        let sent = http.resume(worker, live, last, self.parser.retry()).await?;
+        self.parser = Parser::new(MAX_ANSWER);
+        self.body = Some(sent.body);
+        Ok(true)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// `Mcp-Session-Id`, until 2025-11-25.
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+/// `Last-Event-ID`, until 2025-11-25.
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// `Mcp-Method`, since 2026-07-28.
 pub(crate) const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// `Mcp-Name`, since 2026-07-28.
@@ -55,6 +57,13 @@ pub(super) fn legacy(out: &mut Vec<u8>, live: &Live) {
     push(out, &PROTOCOL_VERSION, live.version.as_bytes());
     if let Some(id) = &live.id {
         push(out, &SESSION_ID, id.as_bytes());
+    }
+}
+
+/// Adds that which says where a stream is to go on; an id of an odd kind is left out.
+pub(super) fn last_event_id(out: &mut Vec<u8>, id: &[u8]) {
+    if id.iter().all(|b| is_text(*b)) {
+        push(out, &LAST_EVENT_ID, id);
     }
 }
 

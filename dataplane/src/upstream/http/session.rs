@@ -94,7 +94,7 @@ impl Http {
         &self,
         worker: WorkerId,
         slot: &Arc<Slot>,
-        client: Option<&Session>,
+        client: Option<&Arc<Session>>,
     ) -> Result<Arc<Live>, Failed> {
         if let Some(live) = slot.live() {
             return Ok(live);
@@ -103,7 +103,7 @@ impl Http {
         if let Some(live) = slot.live() {
             return Ok(live);
         }
-        let live = Arc::new(self.initialize(worker, client).await?);
+        let live = Arc::new(self.initialize(worker, client.map(Arc::as_ref)).await?);
         let unused = Unused(worker, Some(live.clone()));
         self.notify(
             worker,
@@ -114,7 +114,10 @@ impl Http {
         slot.set(live.clone());
         self.remember(slot);
         unused.keep();
-        if let Some(level) = client.and_then(Session::log_level) {
+        if let Some(client) = client.filter(|client| client.is_listening()) {
+            self.listen(worker, client, slot);
+        }
+        if let Some(level) = client.and_then(|client| client.log_level()) {
             // Logs are no reason to keep a call waiting for long.
             let _ = timeout(LEVEL_TIMEOUT, self.set_level(worker, &live, &level)).await;
         }
@@ -126,8 +129,12 @@ impl Http {
         let info = client
             .and_then(|c| std::str::from_utf8(&c.client_info).ok())
             .unwrap_or(CLIENT_INFO);
+        // What the client can be asked is passed on to it; a session of many has nobody to ask.
+        let capabilities = client
+            .and_then(|c| std::str::from_utf8(&c.capabilities).ok())
+            .unwrap_or("{}");
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{info}}}}}"#,
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{info}}}}}"#,
             version.as_str()
         );
         let sent = self.post(worker, |_: &mut Vec<u8>| {}, body.into()).await?;
@@ -192,7 +199,7 @@ impl Http {
     }
 
     /// Posts a message that gets no answer.
-    pub(super) async fn notify(
+    pub(crate) async fn notify(
         &self,
         worker: WorkerId,
         live: &Live,

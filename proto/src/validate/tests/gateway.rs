@@ -137,6 +137,17 @@ fn gateways_name_what_exists_in_their_project() {
             "resource_owner: files\nbackends: ['x*']",
             "resource_owner: Backend files is not behind this gateway",
         ),
+        ("method_owner: {acme/search: files, 'acme/*': files}", ""),
+        (
+            "method_owner: {acme/search: secret}",
+            "method_owner[\"acme/search\"]: there is no Backend \"secret\"",
+        ),
+        (
+            "method_owner: {'acme*search': files}",
+            "method_owner[\"acme*search\"]: is neither a method",
+        ),
+        ("resume_grace: 0s", ""),
+        ("resume_grace: 11m", "resume_grace: must be at most 10m"),
     ] {
         assert_one(
             &format!("{others}kind: Gateway\nname: g\npath: /mcp\n{fields}"),

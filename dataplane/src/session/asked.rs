@@ -1,0 +1,346 @@
+//! What backends ask clients: `sampling/createMessage`, `elicitation/create`,
+//! `roots/list`, whatever else.
+//!
+//! The client sees a request under an id that is a sealed token. It says everything
+//! that is needed to post the answer, so any node can do that: the answer may arrive
+//! at another one than the call that it is for. A `progressToken` of such a request is
+//! another such token.
+//!
+//! Beside that the node which has the call remembers that an answer is owed: the
+//! backend's `timeout` stops meanwhile.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{Session, inflight::CallId};
+use crate::{
+    envelope::{self, Edit, Message, Span},
+    sealed,
+};
+
+/// Answers that a session may owe at a time. A backend that asks for more is refused.
+const MOST: usize = 64;
+
+/// Where an answer goes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Via {
+    /// To a legacy HTTP backend: any node can post it.
+    #[serde(rename = "h")]
+    Http {
+        /// The upstream session; `None`: the server keeps no sessions.
+        #[serde(rename = "u")]
+        session: Option<String>,
+        /// Its version, for `MCP-Protocol-Version`.
+        #[serde(rename = "p")]
+        version: String,
+        /// Names the address that the question came from: an answer goes nowhere else,
+        /// whatever a backend of the same name has become.
+        #[serde(rename = "a")]
+        address: String,
+    },
+    /// To a child process, which only its own node has.
+    #[serde(rename = "c")]
+    Child {
+        /// The node.
+        #[serde(rename = "n")]
+        home: String,
+        /// Names the process: the next one knows nothing of the question.
+        #[serde(rename = "i")]
+        child: String,
+    },
+}
+
+/// What the id of a question, or its progress token, says.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Asked {
+    /// Names the session.
+    #[serde(rename = "n")]
+    session: String,
+    /// The backend's name.
+    #[serde(rename = "b")]
+    pub backend: String,
+    /// Where the answer goes.
+    #[serde(rename = "v")]
+    pub via: Via,
+    /// Source text of the backend's own id, or progress token.
+    #[serde(rename = "i")]
+    pub own: Box<RawValue>,
+    /// Names the question where it was asked.
+    #[serde(rename = "q")]
+    serial: String,
+}
+
+/// Who asks.
+pub struct Asker<'a> {
+    /// The backend's name.
+    pub backend: &'a str,
+    /// Where the answer goes.
+    pub via: Via,
+    /// The call on whose stream the question came, if on one of a call.
+    pub call: Option<CallId>,
+}
+
+/// Why a question is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unasked {
+    /// Nobody promised that it could be.
+    #[error("the client has not declared this capability")]
+    NotDeclared,
+    /// Too many are open.
+    #[error("the client owes too many answers")]
+    TooMany,
+    /// It cannot be written.
+    #[error("the request cannot be passed to the client")]
+    Unwritten,
+}
+
+/// On whom a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// On the client, who owes an answer.
+    Client,
+    /// On the backend: since the client's last answer, if there was one.
+    Backend(Option<Instant>),
+}
+
+/// The answers that are owed, and when the last ones came.
+#[derive(Default)]
+pub(super) struct Owed(Vec<Debt>);
+
+struct Debt {
+    call: CallId,
+    serial: String,
+    paid: Option<Instant>,
+}
+
+/// What the token of a question is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Token {
+    /// The id: an answer comes back with it.
+    Id,
+    /// The progress token: notifications of progress do.
+    Progress,
+}
+
+impl Token {
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::Id => "asked",
+            Self::Progress => "asked-progress",
+        }
+    }
+}
+
+impl Session {
+    /// A request of a backend as the client is to see it.
+    ///
+    /// # Errors
+    /// It is not to be asked, and the backend is to be told why.
+    pub fn question(
+        &self,
+        asker: &Asker<'_>,
+        request: &Bytes,
+        message: &Message,
+    ) -> Result<Bytes, Unasked> {
+        let method = message.method.map_or(&b""[..], |span| span.of(request));
+        if !self.has_declared(method) {
+            return Err(Unasked::NotDeclared);
+        }
+        let id = message.id.ok_or(Unasked::Unwritten)?;
+        let serial = sealed::random::<6>().map_err(|_| Unasked::Unwritten)?;
+        let serial = hex::encode(serial);
+        let token = |kind: Token, span: Span| {
+            let own = std::str::from_utf8(span.of(request)).ok()?.to_owned();
+            let asked = Asked {
+                session: self.name.clone(),
+                backend: asker.backend.to_owned(),
+                via: asker.via.clone(),
+                own: RawValue::from_string(own).ok()?,
+                serial: serial.clone(),
+            };
+            let sealed = self.seal(kind.purpose(), asked).ok()?;
+            Some(format!("\"{sealed}\""))
+        };
+        let shown = token(Token::Id, id).ok_or(Unasked::Unwritten)?;
+        let mut edits = vec![Edit::replace(id, shown.as_bytes())];
+        let progress = message
+            .progress_token
+            .map(|span| Some((span, token(Token::Progress, span)?)));
+        if let Some(progress) = &progress {
+            let (span, shown) = progress.as_ref().ok_or(Unasked::Unwritten)?;
+            edits.push(Edit::replace(*span, shown.as_bytes()));
+        }
+        let request = envelope::splice(request, &mut edits).map_err(|_| Unasked::Unwritten)?;
+        if let Some(call) = asker.call {
+            self.owe(call, serial)?;
+        }
+        Ok(request)
+    }
+
+    /// What a token in an answer (a JSON string with its quotes), or in a notification
+    /// of progress, says. `None`: it is none, it is over, or it is not this session's.
+    #[must_use]
+    pub fn asked(&self, kind: Token, body: &[u8], token: Span) -> Option<Asked> {
+        let token = envelope::string_value(body, token)?;
+        let asked: Asked = self.open(kind.purpose(), &token)?;
+        (asked.session == self.name).then_some(asked)
+    }
+
+    /// Notes that an answer has come. The question may have been asked by another node.
+    pub fn paid(&self, asked: &Asked) {
+        let mut owed = self.owed.lock();
+        let debt = owed.0.iter_mut().find(|debt| debt.serial == asked.serial);
+        if let Some(debt) = debt {
+            debt.paid = Some(Instant::now());
+        }
+    }
+
+    /// On whom a call waits.
+    #[must_use]
+    pub fn waits(&self, call: CallId) -> Waits {
+        let owed = self.owed.lock();
+        let mut last = None;
+        for debt in owed.0.iter().filter(|debt| debt.call == call) {
+            match debt.paid {
+                None => return Waits::Client,
+                paid => last = last.max(paid),
+            }
+        }
+        Waits::Backend(last)
+    }
+
+    /// Forgets what is owed to a call, which has ended.
+    pub fn settle(&self, call: CallId) {
+        self.owed.lock().0.retain(|debt| debt.call != call);
+    }
+
+    fn owe(&self, call: CallId, serial: String) -> Result<(), Unasked> {
+        let mut owed = self.owed.lock();
+        if owed.0.len() >= MOST {
+            // Those that are paid only tell when.
+            owed.0.retain(|debt| debt.paid.is_none());
+        }
+        if owed.0.len() >= MOST {
+            return Err(Unasked::TooMany);
+        }
+        owed.0.push(Debt {
+            call,
+            serial,
+            paid: None,
+        });
+        Ok(())
+    }
+
+    /// Whether the client has declared what this request needs. Of methods that are not
+    /// the protocol's nothing is known: the client answers for itself.
+    fn has_declared(&self, method: &[u8]) -> bool {
+        let needed = match method {
+            b"sampling/createMessage" => "sampling",
+            b"elicitation/create" => "elicitation",
+            b"roots/list" => "roots",
+            _ => return true,
+        };
+        let declared = &self.capabilities;
+        envelope::members(declared, Span::new(0, declared.len())).any(|member| {
+            member.is_ok_and(|(key, value)| key == needed && value.of(declared) != b"null")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{call::ProtocolVersion, sealed::KeyRing, session::Sessions};
+
+    const REQUEST: &[u8] = br#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{"_meta":{"progressToken":"t"},"x":1.10}}"#;
+
+    fn session(sessions: &Sessions, principal: &str) -> Arc<Session> {
+        let version = ProtocolVersion::V2025_06_18;
+        let declared = br#"{"sampling":{},"roots":null}"#;
+        let id = sessions.create("p/a", principal, version, b"{}", declared);
+        sessions.find(&id.unwrap(), "p/a", principal).unwrap()
+    }
+
+    fn asker(call: Option<CallId>) -> Asker<'static> {
+        Asker {
+            backend: "b",
+            via: Via::Http {
+                session: Some("s".to_owned()),
+                version: "2025-06-18".to_owned(),
+                address: "a".to_owned(),
+            },
+            call,
+        }
+    }
+
+    fn ask(session: &Session, request: &[u8], call: Option<CallId>) -> Result<Bytes, Unasked> {
+        let request = Bytes::copy_from_slice(request);
+        let message = envelope::scan(&request).unwrap();
+        session.question(&asker(call), &request, &message)
+    }
+
+    #[test]
+    fn a_question_comes_back_by_its_tokens_to_its_own_session_only() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let (own, other) = (session(&sessions, "p"), session(&sessions, "p"));
+        let shown = ask(&own, REQUEST, None).unwrap();
+        let message = envelope::scan(&shown).unwrap();
+        let (id, progress) = (message.id.unwrap(), message.progress_token.unwrap());
+        let asked = own.asked(Token::Id, &shown, id).unwrap();
+        assert_eq!((asked.own.get(), asked.backend.as_str()), ("7", "b"));
+        let asked = own.asked(Token::Progress, &shown, progress).unwrap();
+        assert_eq!(asked.own.get(), "\"t\"");
+        assert!(own.asked(Token::Progress, &shown, id).is_none());
+        assert!(other.asked(Token::Id, &shown, id).is_none());
+        let stranger = session(&sessions, "q");
+        assert!(stranger.asked(Token::Id, &shown, id).is_none());
+        assert!(memchr::memmem::find(&shown, b"\"x\":1.10").is_some());
+    }
+
+    #[test]
+    fn what_the_client_has_not_declared_is_not_asked() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let session = session(&sessions, "p");
+        let asked = |method: &str| {
+            let request = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+            ask(&session, request.as_bytes(), None).err()
+        };
+        assert_eq!(asked("sampling/createMessage"), None);
+        assert_eq!(asked("acme/other"), None);
+        for method in ["elicitation/create", "roots/list"] {
+            assert_eq!(asked(method), Some(Unasked::NotDeclared), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_call_waits_on_its_client_until_every_answer_has_come() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let session = session(&sessions, "p");
+        let (call, other) = (CallId::of(b"1"), CallId::of(b"2"));
+        let answer = |shown: &Bytes| {
+            let id = envelope::scan(shown).unwrap().id.unwrap();
+            session.paid(&session.asked(Token::Id, shown, id).unwrap());
+        };
+        let first = ask(&session, REQUEST, Some(call)).unwrap();
+        let second = ask(&session, REQUEST, Some(call)).unwrap();
+        assert_eq!(session.waits(other), Waits::Backend(None));
+        answer(&first);
+        assert_eq!(session.waits(call), Waits::Client);
+        answer(&second);
+        assert!(matches!(session.waits(call), Waits::Backend(Some(_))));
+        for _ in 0..MOST {
+            ask(&session, REQUEST, Some(other)).unwrap();
+        }
+        assert_eq!(
+            ask(&session, REQUEST, Some(other)),
+            Err(Unasked::TooMany),
+            "one more"
+        );
+        session.settle(other);
+        assert_eq!(session.waits(other), Waits::Backend(None));
+    }
+}

@@ -1,0 +1,220 @@
+//! What legacy backends say outside of calls: the stream that a GET opens (2025-11-25,
+//! Transports: Listening for Messages from the Server).
+//!
+//! It is opened in every upstream session of a client that has such a stream here
+//! itself, as long as that lasts, and again when it breaks. Backends need not offer one.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::{interval, sleep};
+
+use super::{Http, MAX_EVENT, Sent, headers};
+use crate::{
+    call::WorkerId,
+    codec::sse::Parser,
+    envelope::{self, Kind},
+    error::CallError,
+    session::{Session, asked::Unasked},
+    upstream::slot::{Live, Slot},
+};
+
+/// Waits between attempts, where the backend does not say.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Bounds of what it says.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
+/// Attempts in a row to resume the stream of a call.
+const ATTEMPTS: u32 = 5;
+/// How often a listener looks whether its upstream session is still there.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl Http {
+    /// Begins to listen in this upstream session, for a client that does. There is one
+    /// listener at most; it ends when the client listens no more.
+    pub(crate) fn listen(&self, worker: WorkerId, session: &Arc<Session>, slot: &Arc<Slot>) {
+        if slot.live().is_none() || slot.listened.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (http, session, slot) = (self.clone(), session.clone(), slot.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = session.listens_no_more() => {}
+                    () = http.hear_all(worker, &session, &slot) => return slot.listened.store(false, Ordering::Release),
+                }
+                slot.listened.store(false, Ordering::Release);
+                // A client that has come back meanwhile has found it listening.
+                if !session.is_listening() || slot.listened.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Listens until there is nothing to listen to.
+    async fn hear_all(&self, worker: WorkerId, session: &Session, slot: &Slot) {
+        let (mut pause, mut last) = (PAUSE.0, None);
+        let mut before: Option<Arc<Live>> = None;
+        while let Some(live) = slot.live() {
+            if before.as_ref().is_none_or(|b| !Arc::ptr_eq(b, &live)) {
+                (pause, last) = (PAUSE.0, None);
+                before = Some(live.clone());
+            }
+            let mut retry = None;
+            match self.open_stream(worker, &live, last.as_ref()).await {
+                Ok(Some(sent)) => {
+                    let mut parser = Parser::new(MAX_EVENT);
+                    if self
+                        .hear(worker, session, slot, &live, sent, &mut parser)
+                        .await
+                    {
+                        pause = PAUSE.0;
+                    }
+                    last = parser.last_event_id().cloned().or(last);
+                    retry = parser.retry();
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(backend = self.0.name, %error, "cannot be listened to");
+                }
+            }
+            sleep(retry.map_or(pause, asked_for)).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    /// Passes on what one stream brings. Returns whether it brought anything.
+    async fn hear(
+        &self,
+        worker: WorkerId,
+        session: &Session,
+        slot: &Slot,
+        live: &Arc<Live>,
+        sent: Sent,
+        parser: &mut Parser,
+    ) -> bool {
+        let (mut body, mut any, mut look) = (sent.body, false, interval(LOOK));
+        loop {
+            let data = tokio::select! {
+                data = body.frame() => data,
+                _ = look.tick() => {
+                    if slot.live().is_none_or(|now| !Arc::ptr_eq(&now, live)) {
+                        return any;
+                    }
+                    continue;
+                }
+            };
+            let Ok(Some(data)) = data else { return any };
+            parser.push(data);
+            for event in parser.by_ref() {
+                let Ok(event) = event else { return any };
+                any = true;
+                let other = event.event.is_some_and(|kind| *kind != b"message"[..]);
+                if !other && !event.data.is_empty() {
+                    self.heard(worker, session, live, event.data);
+                }
+            }
+        }
+    }
+
+    fn heard(&self, worker: WorkerId, session: &Session, live: &Arc<Live>, data: Bytes) {
+        let message = match envelope::scan(&data) {
+            Ok(message) => message,
+            Err(error) => {
+                return tracing::warn!(backend = self.0.name, %error, "skipped an event that is not MCP");
+            }
+        };
+        match message.kind {
+            Kind::Request => {
+                let Some(question) =
+                    self.asks(worker, live, Some((session, None)), &data, &message)
+                else {
+                    return;
+                };
+                if !session.unsolicited(question)
+                    && let Some(id) = message.id
+                {
+                    self.refuse(worker, live, id.of(&data), Unasked::TooMany);
+                }
+            }
+            Kind::Notification => {
+                let method = message.method.map_or(&b""[..], |span| span.of(&data));
+                if method.ends_with(b"/list_changed") {
+                    self.renew();
+                } else {
+                    session.unsolicited(data);
+                }
+            }
+            // Of a call whose stream is read elsewhere.
+            Kind::Response | Kind::Error => {}
+        }
+    }
+
+    /// A backend's lists have changed: they are asked for anew, and who listens is told
+    /// when that makes a difference to what it sees.
+    pub(super) fn renew(&self) {
+        if let Some(wanted) = self.0.renewal.get() {
+            wanted.notify_one();
+        }
+    }
+
+    /// Opens a stream, behind this event where one is given. `None`: it is not offered.
+    async fn open_stream(
+        &self,
+        worker: WorkerId,
+        live: &Live,
+        last: Option<&Bytes>,
+    ) -> Result<Option<Sent>, CallError> {
+        let lines = |out: &mut Vec<u8>| {
+            headers::legacy(out, live);
+            if let Some(last) = last {
+                headers::last_event_id(out, last);
+            }
+        };
+        let path = self.0.path.read().clone();
+        let sent = self.send(worker, "GET", &path, lines, Bytes::new()).await?;
+        let status = sent.head.status;
+        if status == StatusCode::OK && sent.head.is_stream {
+            return Ok(Some(sent));
+        }
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(self.bad_answer(format!("it answered {status} to a GET")));
+        }
+        Ok(None)
+    }
+
+    /// Opens the stream of a call again, behind this event, after the time that the
+    /// backend has asked for.
+    pub(super) async fn resume(
+        &self,
+        worker: WorkerId,
+        live: &Live,
+        last: &Bytes,
+        retry: Option<u64>,
+    ) -> Result<Sent, CallError> {
+        let mut pause = retry.map_or(PAUSE.0, asked_for);
+        for _ in 0..ATTEMPTS {
+            sleep(pause).await;
+            match self.open_stream(worker, live, Some(last)).await {
+                Ok(Some(sent)) => return Ok(sent),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(backend = self.0.name, %error, "a stream was not resumed");
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+        Err(CallError::Gone {
+            backend: self.0.name.clone(),
+            reason: "its stream ended without a response and could not be resumed".to_owned(),
+        })
+    }
+}
+
+fn asked_for(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds).clamp(RETRY.0, RETRY.1)
+}
