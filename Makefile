@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help run test setup fmt fmt-check lint audit guard guard-record \
+.PHONY: help run test setup fmt fmt-check lint audit guard guard-record fuzz \
 	bench bench-quick bench-soak bench-parts bench-loader bench-build
 
 help: ## What there is
@@ -33,6 +33,18 @@ lint: ## Clippy, without a single warning
 audit: ## Licences, sources and banned crates of the dependencies
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install --locked cargo-deny; }
 	$(CARGO) deny check licenses bans sources
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= envelope sse sealed yaml sync
+# libFuzzer on the stable toolchain. What it adds to the corpus stays below target/: move what is worth keeping.
+fuzz: ## Look for inputs that break the targets of fuzz/, FUZZ_SECONDS (60) for each of FUZZ_TARGETS
+	@command -v cargo-fuzz >/dev/null || { echo "installing cargo-fuzz"; $(CARGO) install --locked cargo-fuzz; }
+	@for target in $(FUZZ_TARGETS); do \
+	  found=$(abspath $(CARGO_TARGET))/fuzz/corpus/$$target; mkdir -p $$found; \
+	  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	    $(CARGO) fuzz run --features libfuzzer --target-dir $(CARGO_TARGET)/fuzz $$target $$found fuzz/corpus/$$target \
+	    -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
 
 CARGO_TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What the guard counts is optimised, in a profile of its own that is quick to build.

@@ -62,33 +62,43 @@ fn secrets(resource: &mut Resource) -> Vec<(String, &mut String)> {
     };
     match &mut backend.transport {
         Some(backend::Transport::Http(http)) => {
-            let headers = http
-                .headers
-                .iter_mut()
-                .map(|(name, value)| (name, value, "http.headers"));
-            let mut found = named(headers);
-            if is_literal(&http.bearer_token) {
-                found.push(("http.bearer_token".to_owned(), &mut http.bearer_token));
-            }
-            found
+            sent("http", &mut http.headers, &mut http.bearer_token)
         }
-        Some(backend::Transport::Stdio(stdio)) => named(
-            stdio
-                .env
-                .iter_mut()
-                .map(|(name, value)| (name, value, "stdio.env")),
+        Some(backend::Transport::Unix(unix)) => {
+            sent("unix", &mut unix.headers, &mut unix.bearer_token)
+        }
+        Some(backend::Transport::Sse(sse)) => sent("sse", &mut sse.headers, &mut sse.bearer_token),
+        Some(backend::Transport::Websocket(websocket)) => sent(
+            "websocket",
+            &mut websocket.headers,
+            &mut websocket.bearer_token,
         ),
+        Some(backend::Transport::Stdio(stdio)) => named("stdio.env", stdio.env.iter_mut()),
         None => Vec::new(),
     }
 }
 
+/// Those of what a backend is sent over HTTP.
+fn sent<'a>(
+    of: &str,
+    headers: &'a mut BTreeMap<String, String>,
+    bearer_token: &'a mut String,
+) -> Vec<(String, &'a mut String)> {
+    let mut found = named(&format!("{of}.headers"), headers.iter_mut());
+    if is_literal(bearer_token) {
+        found.push((format!("{of}.bearer_token"), bearer_token));
+    }
+    found
+}
+
 /// The entries whose names say that they hold a secret.
 fn named<'a>(
-    entries: impl Iterator<Item = (&'a String, &'a mut String, &'static str)>,
+    of: &str,
+    entries: impl Iterator<Item = (&'a String, &'a mut String)>,
 ) -> Vec<(String, &'a mut String)> {
     entries
-        .filter(|(name, value, _)| sounds_secret(name) && is_literal(value))
-        .map(|(name, value, of)| (format!("{of}.{name}"), value))
+        .filter(|(name, value)| sounds_secret(name) && is_literal(value))
+        .map(|(name, value)| (format!("{of}.{name}"), value))
         .collect()
 }
 

@@ -189,8 +189,9 @@ fn state(backend: &crate::backend::Backend) -> Value {
     };
     let transport = match &backend.upstream {
         Upstream::Http(_) => json!({"kind": "http"}),
-        Upstream::Stdio(child) => {
-            json!({"kind": "stdio", "process": format!("{:?}", child.stdio().state())})
+        Upstream::Duplex(adapter) => {
+            let duplex = adapter.duplex();
+            json!({"kind": duplex.kind(), "connection": format!("{:?}", duplex.state())})
         }
         Upstream::Broken(_) => json!({"kind": "broken"}),
     };

@@ -97,9 +97,6 @@ impl Backend {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let upstream = parts.upstream.clone();
-        if let Upstream::Http(http) = &upstream {
-            http.renews(parts.catalog.wanted.clone());
-        }
         Self::over(parts, upstream)
     }
 

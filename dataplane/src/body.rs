@@ -78,6 +78,7 @@ impl http_body::Body for Body {
                     self.0 = Kind::Empty;
                 }
                 Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            }
             Kind::Frames(frames) => {
                 let frame = ready!(frames.as_mut().poll_next(cx));
                 if frame.is_none() {

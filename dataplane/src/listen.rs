@@ -93,7 +93,9 @@ async fn admit(
         }
         Verb::DELETE => Ok(codec::legacy::delete(&inbound)),
         // Without a session there is nothing to get, as in 2026-07-28.
-        Verb::GET if inbound.headers.contains_key(SESSION_ID) => Ok(codec::legacy::get(&inbound)),
+        Verb::GET if inbound.headers.contains_key(SESSION_ID) => {
+            Ok(Box::pin(codec::legacy::get(&inbound)).await)
+        }
         _ => {
             let mut response = refuse(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -1,13 +1,15 @@
 //! `mcp-dataplane`: flags to settings, run, exit code.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
     listen::tls::TlsFiles,
     logs,
-    settings::{Allow, Credentials, Guard, Secret, Settings, Source},
+    settings::{Allow, Credentials, Files, Guard, Secret, Settings, Source},
     upstream::guard,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,8 +83,10 @@ struct Flags {
     /// Worker threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     workers: usize,
-    /// What pushed configuration may do on this machine; with --config everything is allowed.
-    #[arg(long, value_delimiter = ',')]
+    /// What pushed configuration may do on this machine: `stdio` (run programs), `env` (read
+    /// ${env:NAME}), `file` (read ${file:/path}, connect to Unix sockets), or `file=/DIRECTORY` for
+    /// what is below that. With --config everything is allowed.
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     allow: Vec<Allowed>,
     /// Certificate of both listeners, with those between it and its root (PEM); read again when it
     /// changes.
@@ -115,14 +119,47 @@ struct Flags {
     log: String,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+/// One value of `--allow`.
+#[derive(Clone)]
 enum Allowed {
-    /// Run stdio backends.
     Stdio,
-    /// Resolve ${env:NAME}.
     Env,
-    /// Resolve ${file:/path}.
     File,
+    Below(PathBuf),
+}
+
+impl FromStr for Allowed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "stdio" => Ok(Self::Stdio),
+            "env" => Ok(Self::Env),
+            "file" => Ok(Self::File),
+            _ => match text.strip_prefix("file=") {
+                Some(path) if path.starts_with('/') => Ok(Self::Below(path.into())),
+                Some(_) => Err("file= needs an absolute path"),
+                None => Err("one of stdio, env, file, file=/DIRECTORY"),
+            },
+        }
+    }
+}
+
+fn allow(given: Vec<Allowed>) -> Allow {
+    let mut allow = Allow::default();
+    let mut below = Vec::new();
+    for what in given {
+        match what {
+            Allowed::Stdio => allow.stdio = true,
+            Allowed::Env => allow.env = true,
+            Allowed::File => allow.file = Files::All,
+            Allowed::Below(path) => below.push(path),
+        }
+    }
+    if allow.file == Files::None && !below.is_empty() {
+        allow.file = Files::Below(below.into());
+    }
+    allow
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -191,11 +228,10 @@ fn run(flags: Flags) -> anyhow::Result<()> {
 }
 
 fn settings(flags: Flags) -> anyhow::Result<Settings> {
-    let allow = |what| flags.config.is_some() || flags.allow.contains(&what);
-    let allow = Allow {
-        stdio: allow(Allowed::Stdio),
-        env: allow(Allowed::Env),
-        file: allow(Allowed::File),
+    let allow = if flags.config.is_some() {
+        Allow::ALL
+    } else {
+        allow(flags.allow)
     };
     let source = match flags.config {
         Some(file) => Source::File(file),

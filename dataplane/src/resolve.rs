@@ -1,9 +1,15 @@
 //! `${env:NAME}`, `${file:/path}` and `${secret:NAME}`: resolved here, on the node, and
 //! the first two only as far as the node allows configuration to look.
 
+use std::path::Path;
+
 use fleet_proto::reference::{Part, references};
 
-use crate::{secrets::Secrets, settings::Allow, upstream::guard::OWN_VARIABLES};
+use crate::{
+    secrets::Secrets,
+    settings::{Allow, Files},
+    upstream::guard::OWN_VARIABLES,
+};
 
 /// Longest file that a reference takes in.
 const MAX_FILE: u64 = 1 << 20;
@@ -13,7 +19,7 @@ const MAX_FILE: u64 = 1 << 20;
 /// # Errors
 /// A message that says which reference cannot be resolved here and what to do;
 /// it does not hold any value.
-pub fn resolve(text: &str, allow: Allow) -> Result<String, String> {
+pub fn resolve(text: &str, allow: &Allow) -> Result<String, String> {
     let none = Secrets::default();
     let mut resolver = Resolver::new(allow, &none, "");
     resolver.resolve(text)
@@ -23,18 +29,18 @@ pub fn resolve(text: &str, allow: Allow) -> Result<String, String> {
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn local(part: &Part, allow: Allow) -> Result<String, String> {
+pub fn local(part: &Part, allow: &Allow) -> Result<String, String> {
     match part {
         Part::Literal(literal) => Ok(literal.clone()),
         Part::Env(name) => env(name, allow),
-        Part::File(path) => file(path, allow),
+        Part::File(path) => file(path, &allow.file),
         Part::Secret(name) => Err(format!("${{secret:{name}}} cannot be used here")),
     }
 }
 
 /// Resolves the texts of one backend.
 pub struct Resolver<'a> {
-    allow: Allow,
+    allow: &'a Allow,
     secrets: &'a Secrets,
     project: &'a str,
     /// What references stood for: none of it may be shown.
@@ -44,7 +50,7 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// For a backend of this project.
     #[must_use]
-    pub const fn new(allow: Allow, secrets: &'a Secrets, project: &'a str) -> Self {
+    pub const fn new(allow: &'a Allow, secrets: &'a Secrets, project: &'a str) -> Self {
         Self {
             allow,
             secrets,
@@ -76,7 +82,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-fn env(name: &str, allow: Allow) -> Result<String, String> {
+fn env(name: &str, allow: &Allow) -> Result<String, String> {
     if !allow.env {
         return Err(format!(
             "${{env:{name}}} is not allowed on this node: start it with --allow env"
@@ -91,14 +97,15 @@ fn env(name: &str, allow: Allow) -> Result<String, String> {
         .map_err(|e| format!("${{env:{name}}} cannot be resolved on this node: {e}; set it before the data plane starts"))
 }
 
-fn file(path: &str, allow: Allow) -> Result<String, String> {
-    if !allow.file {
-        return Err(format!(
-            "${{file:{path}}} is not allowed on this node: start it with --allow file"
-        ));
-    }
+fn file(path: &str, allowed: &Files) -> Result<String, String> {
+    allowed
+        .allow(Path::new(path))
+        .map_err(|message| format!("${{file:{path}}}: {message}"))?;
     let failed = |what: String| format!("${{file:{path}}} cannot be resolved on this node: {what}");
-    let size = std::fs::metadata(path)
+    let path = allowed
+        .follow(Path::new(path))
+        .map_err(|e| failed(e.to_string()))?;
+    let size = std::fs::metadata(&path)
         .map_err(|e| failed(e.to_string()))?
         .len();
     if size > MAX_FILE {
@@ -106,7 +113,7 @@ fn file(path: &str, allow: Allow) -> Result<String, String> {
             "the file has {size} bytes, more than {MAX_FILE}"
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
     // Editors and `echo` end a file with a line break that is not meant.
     Ok(text
         .strip_suffix('\n')
@@ -123,9 +130,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "s3cret\n").unwrap();
         let text = format!("Bearer ${{file:{}}}!", file.path().display());
-        assert_eq!(resolve(&text, Allow::ALL).unwrap(), "Bearer s3cret!");
+        assert_eq!(resolve(&text, &Allow::ALL).unwrap(), "Bearer s3cret!");
         assert!(
-            resolve(&text, Allow::default())
+            resolve(&text, &Allow::default())
                 .unwrap_err()
                 .contains("--allow file")
         );
@@ -135,17 +142,17 @@ mod tests {
     fn an_unset_variable_and_a_forbidden_one_are_told_apart() {
         let text = "${env:SURELY_UNSET_IN_THIS_TEST}";
         assert!(
-            resolve(text, Allow::ALL)
+            resolve(text, &Allow::ALL)
                 .unwrap_err()
                 .contains("set it before")
         );
         assert!(
-            resolve(text, Allow::default())
+            resolve(text, &Allow::default())
                 .unwrap_err()
                 .contains("--allow env")
         );
         assert_eq!(
-            resolve("no $$reference", Allow::default()).unwrap(),
+            resolve("no $$reference", &Allow::default()).unwrap(),
             "no $reference"
         );
     }

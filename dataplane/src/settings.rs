@@ -1,7 +1,13 @@
 //! What a node is told at boot: where it listens, where its configuration comes
 //! from, and what pushed configuration may do on this machine.
 
-use std::{collections::BTreeMap, fmt, fs, io, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::listen::tls::TlsFiles;
 
@@ -125,14 +131,14 @@ impl fmt::Debug for Secret {
 
 /// What configuration may do on this machine. A pushed stdio command is remote
 /// execution, so the default allows nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allow {
     /// Run stdio backends.
     pub stdio: bool,
     /// Resolve `${env:NAME}`.
     pub env: bool,
-    /// Resolve `${file:/path}`.
-    pub file: bool,
+    /// Resolve `${file:/path}`, and connect to the sockets of `unix` backends.
+    pub file: Files,
 }
 
 impl Allow {
@@ -140,8 +146,61 @@ impl Allow {
     pub const ALL: Self = Self {
         stdio: true,
         env: true,
-        file: true,
+        file: Files::All,
     };
+}
+
+/// Which files and sockets of this machine configuration may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Files {
+    /// None.
+    #[default]
+    None,
+    /// Every one that this process can open.
+    All,
+    /// These, and what is below those that are directories. Absolute paths.
+    Below(Arc<[PathBuf]>),
+}
+
+impl Files {
+    /// Whether configuration may name this path, as it is written. One with `..` in it
+    /// leads somewhere else than it says.
+    ///
+    /// # Errors
+    /// A message that says why not, and what to do.
+    pub fn allow(&self, path: &Path) -> Result<(), String> {
+        let straight = || !path.components().any(|part| part == Component::ParentDir);
+        match self {
+            Self::All => Ok(()),
+            Self::Below(these) if straight() && these.iter().any(|one| path.starts_with(one)) => {
+                Ok(())
+            }
+            Self::None | Self::Below(_) => Err(format!(
+                "{} is not allowed on this node: start it with --allow file, or with --allow file=DIRECTORY for what is below that",
+                path.display()
+            )),
+        }
+    }
+
+    /// The path to open for a path that is there now: its links lead to nothing that is
+    /// not allowed.
+    ///
+    /// # Errors
+    /// It is not there, or not allowed.
+    pub fn follow(&self, path: &Path) -> io::Result<PathBuf> {
+        let refused = |message| io::Error::new(io::ErrorKind::PermissionDenied, message);
+        self.allow(path).map_err(refused)?;
+        let Self::Below(these) = self else {
+            return Ok(path.to_owned());
+        };
+        let target = path.canonicalize()?;
+        // They may be links themselves, as `/var/run` is.
+        let these = these.iter().filter_map(|one| one.canonicalize().ok());
+        Self::Below(these.collect())
+            .allow(&target)
+            .map_err(refused)?;
+        Ok(target)
+    }
 }
 
 /// How children of stdio backends are kept from outliving the data plane.
@@ -179,5 +238,61 @@ impl Default for Settings {
             extra_path: Vec::new(),
             drain: std::time::Duration::from_secs(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_allowed_below_what_was_named_only() {
+        let below = Files::Below(["/run/mcp".into(), "/etc/token".into()].into());
+        for fine in [
+            "/run/mcp/a.sock",
+            "/run/mcp/b/c",
+            "/etc/token",
+            "/run/./mcp/a",
+        ] {
+            assert_eq!(below.allow(Path::new(fine)), Ok(()));
+        }
+        for not in [
+            "/run/mcp2",
+            "/run",
+            "/etc/token2",
+            "/run/mcp/../x",
+            "run/mcp/a",
+            "",
+        ] {
+            let message = below.allow(Path::new(not)).unwrap_err();
+            assert!(message.contains("--allow file"), "{not}: {message}");
+            assert!(Files::None.allow(Path::new(not)).is_err());
+            assert!(Files::All.allow(Path::new(not)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_link_does_not_lead_out_of_what_was_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        fs::write(at("real/inside"), "").unwrap();
+        fs::write(at("outside"), "").unwrap();
+        symlink(at("real"), at("named")).unwrap();
+        symlink(at("outside"), at("real/out")).unwrap();
+        symlink(at("real/inside"), at("real/in")).unwrap();
+        let below = Files::Below([at("named")].into());
+        for fine in ["named/inside", "named/in"] {
+            assert_eq!(
+                below.follow(&at(fine)).unwrap(),
+                at("real/inside").canonicalize().unwrap()
+            );
+        }
+        let refused = below.follow(&at("named/out")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let missing = below.follow(&at("named/missing")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,6 +1,8 @@
 //! Backends on the wire: opens by kind, and tells which era a backend speaks.
 
+pub mod address;
 mod client;
+pub mod duplex;
 pub mod guard;
 pub mod http;
 pub mod http1;
@@ -8,8 +10,10 @@ mod http2;
 pub mod message;
 pub mod pool;
 pub mod slot;
+pub mod sse;
 pub mod stdio;
 pub mod tls;
+pub mod websocket;
 
 use std::{
     sync::Arc,
@@ -37,10 +41,10 @@ pub struct Greeting {
 /// The transport to one backend: the innermost service of its stack.
 #[derive(Clone)]
 pub enum Upstream {
-    /// Streamable HTTP.
+    /// Streamable HTTP, over TCP or a Unix socket.
     Http(http::Http),
-    /// A child process.
-    Stdio(Arc<stdio::Adapter>),
+    /// One connection for all calls: a child process, a WebSocket, HTTP+SSE.
+    Duplex(Arc<duplex::Adapter>),
     /// Cannot work on this node; every call is told why.
     Broken(Arc<CallError>),
 }
@@ -63,7 +67,7 @@ impl Upstream {
     pub async fn greet(&self, worker: WorkerId) -> Result<Greeting, CallError> {
         match self {
             Self::Http(http) => http.greet(worker).await,
-            Self::Stdio(stdio) => stdio.greet().await,
+            Self::Duplex(duplex) => duplex.greet().await,
             Self::Broken(error) => Err(CallError::clone(error)),
         }
     }
@@ -81,7 +85,7 @@ impl Upstream {
     pub fn is_open(&self) -> bool {
         match self {
             Self::Http(http) => http.has_sessions(),
-            Self::Stdio(_) => true,
+            Self::Duplex(_) => true,
             Self::Broken(_) => false,
         }
     }
@@ -90,7 +94,7 @@ impl Upstream {
     pub async fn close(&self, worker: WorkerId) {
         match self {
             Self::Http(http) => http.close(worker).await,
-            Self::Stdio(stdio) => stdio.close().await,
+            Self::Duplex(duplex) => duplex.close().await,
             Self::Broken(_) => {}
         }
     }
@@ -111,9 +115,9 @@ impl Service<Call> for Upstream {
                 let http = http.clone();
                 Box::pin(async move { http.call(call).await })
             }
-            Self::Stdio(stdio) => {
-                let stdio = stdio.clone();
-                Box::pin(async move { stdio.call(call).await })
+            Self::Duplex(duplex) => {
+                let duplex = duplex.clone();
+                Box::pin(async move { duplex.call(call).await })
             }
             Self::Broken(error) => {
                 let error = CallError::clone(error);

@@ -110,6 +110,19 @@ fn texts(backend: &Backend) -> Box<dyn Iterator<Item = &String> + '_> {
             Box::new(one.into_iter().chain(http.headers.values()))
         }
         Some(Transport::Stdio(stdio)) => Box::new(stdio.env.values()),
+        Some(Transport::Sse(sse)) => {
+            let one = [&sse.url, &sse.bearer_token];
+            Box::new(one.into_iter().chain(sse.headers.values()))
+        }
+        Some(Transport::Unix(unix)) => Box::new(
+            [&unix.bearer_token]
+                .into_iter()
+                .chain(unix.headers.values()),
+        ),
+        Some(Transport::Websocket(websocket)) => {
+            let one = [&websocket.url, &websocket.bearer_token];
+            Box::new(one.into_iter().chain(websocket.headers.values()))
+        }
         None => Box::new(std::iter::empty()),
     }
 }

@@ -9,13 +9,14 @@ use std::{
 };
 
 /// What a word in backticks begins with when it is a path.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "proto/",
     "dataplane/",
     "controlplane/",
     "cli/",
     "tests/",
     "bench/",
+    "fuzz/",
     "docs/",
     "examples/",
 ];

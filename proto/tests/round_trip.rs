@@ -7,8 +7,8 @@ use fleet_proto::{
     key::Key,
     read::{Documents, read_yaml},
     v1::{
-        AuthPolicy, Backend, BearerAuth, Gateway, HttpBackend, Resource, StdioBackend,
-        auth_policy::Scheme, backend::Transport, resource::Kind,
+        AuthPolicy, Backend, BearerAuth, Gateway, HttpBackend, Resource, SseBackend, StdioBackend,
+        UnixBackend, WebSocketBackend, auth_policy::Scheme, backend::Transport, resource::Kind,
     },
     validate::{normalize, validate, validate_encoded},
     write::{to_json, write_yaml},
@@ -62,6 +62,40 @@ fn http() -> impl Strategy<Value = Transport> {
         })
 }
 
+/// The same headers and token over what else HTTP goes over.
+fn over() -> impl Strategy<Value = Transport> {
+    (http(), "/[a-z0-9./]{0,20}", 0..3_u8).prop_map(|(http, path, way)| {
+        let Transport::Http(HttpBackend {
+            url,
+            headers,
+            bearer_token,
+        }) = http
+        else {
+            unreachable!("it is made so");
+        };
+        if way == 0 {
+            return Transport::Sse(SseBackend {
+                url,
+                headers,
+                bearer_token,
+            });
+        }
+        if way == 1 {
+            return Transport::Unix(UnixBackend {
+                url_path: path.clone(),
+                path,
+                headers,
+                bearer_token,
+            });
+        }
+        Transport::Websocket(WebSocketBackend {
+            url: url.replacen("http", "ws", 1),
+            headers,
+            bearer_token,
+        })
+    })
+}
+
 fn stdio() -> impl Strategy<Value = Transport> {
     let command = text().prop_filter("not empty", |text| !text.is_empty());
     let variable = text().prop_map(|text| format!("V{}", text.replace('=', "")));
@@ -93,7 +127,7 @@ fn backend() -> impl Strategy<Value = Kind> {
         name(),
         name(),
         labels(),
-        prop_oneof![http(), stdio()],
+        prop_oneof![http(), over(), stdio()],
         times,
     )
         .prop_map(

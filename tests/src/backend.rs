@@ -1,14 +1,16 @@
 //! Scripted MCP servers over streamable HTTP. A script sees each request whole and answers it as
 //! it likes; [`Backend`] keeps what arrived. [`server`] scripts one that behaves, of either era;
 //! [`talker`] one that asks its clients and tells them things; [`broken`] those that do not behave.
+//! [`websocket`] is one over another transport.
 
 pub mod broken;
 pub mod server;
 pub mod talker;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 use axum::{
@@ -16,6 +18,7 @@ use axum::{
     body::Body,
     extract::{DefaultBodyLimit, Request},
     response::Response,
+    serve::Listener,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -23,7 +26,10 @@ use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinHandle,
+};
 
 /// A request that a backend received.
 #[derive(Clone, Debug)]
@@ -62,7 +68,8 @@ pub type Script = Arc<dyn Fn(Seen) -> BoxFuture<'static, Response> + Send + Sync
 
 /// A running scripted server, stopped when dropped.
 pub struct Backend {
-    address: SocketAddr,
+    /// Host and port, or the path of a socket.
+    address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
@@ -74,7 +81,24 @@ impl Backend {
     /// There is no free port.
     pub async fn start(script: Script) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
+        let address = listener.local_addr()?.to_string();
+        Ok(Self::on(listener, address, script))
+    }
+
+    /// Starts one on a Unix socket, where there is none yet.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub async fn on_socket(path: &Path, script: Script) -> Result<Self> {
+        let listener = UnixListener::bind(path)?;
+        Ok(Self::on(listener, path.display().to_string(), script))
+    }
+
+    fn on<L>(listener: L, address: String, script: Script) -> Self
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&seen);
         let handler = move |request: Request| {
@@ -91,11 +115,11 @@ impl Backend {
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, app).await;
         });
-        Ok(Self {
+        Self {
             address,
             seen,
             task,
-        })
+        }
     }
 
     /// Its endpoint.

@@ -26,6 +26,9 @@ mod e2e {
     mod revoke;
     mod secrets;
     mod split;
+    mod sse;
     mod stdio;
     mod swap;
+    mod unix;
+    mod websocket;
 }

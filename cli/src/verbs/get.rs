@@ -132,6 +132,9 @@ fn describe(resource: &Resource) -> Option<(&std::collections::BTreeMap<String, 
                     format!("stdio {}", words.collect::<Vec<_>>().join(" "))
                 }
                 backend::Transport::Http(h) => format!("http {}", h.url),
+                backend::Transport::Sse(s) => format!("sse {}", s.url),
+                backend::Transport::Unix(u) => format!("unix {}", u.path),
+                backend::Transport::Websocket(w) => format!("websocket {}", w.url),
             };
             (&b.labels, detail)
         }

@@ -39,8 +39,11 @@ impl Seen {
     #[must_use]
     pub fn of(index: &Index) -> Self {
         Self(LISTS.map(|(list, _)| {
-            let listing = index.listing(list, Era::Legacy);
-            listing.cloned().unwrap_or_default()
+            // What is the request's own comes first, what all share last.
+            let listing = index.listing(list, Era::Legacy, b"");
+            listing
+                .and_then(|mut parts| parts.pop())
+                .unwrap_or_default()
         }))
     }
 
@@ -68,7 +71,8 @@ pub(crate) async fn announce(node: Arc<Node>) {
         for session in node.sessions.listening() {
             let mut gateways = table.gateways();
             if let Some(gateway) = gateways.find(|gateway| gateway.id == session.gateway()) {
-                tell(&session, Seen::of(&gateway.index()));
+                let index = gateway.fresh_index().await;
+                tell(&session, Seen::of(&index));
             }
         }
         seen = (epoch, table);

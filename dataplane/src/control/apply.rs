@@ -14,6 +14,9 @@ pub fn apply(node: &Arc<Node>, version: Version, set: &Valid) -> Vec<Problem> {
     let before = node.table.load_full();
     let table = Arc::new(compile(node, version, set, &before));
     let degraded = table.degraded.clone();
+    node.table.store(table.clone());
+    node.metrics.keep(|key| table.backend(key).is_some());
+    node.configured.send_replace(true);
     tracing::info!(
         revision = table.revision,
         backends = table.backends().count(),
@@ -21,9 +24,6 @@ pub fn apply(node: &Arc<Node>, version: Version, set: &Valid) -> Vec<Problem> {
         degraded = degraded.len(),
         "serving"
     );
-    node.table.store(table.clone());
-    node.metrics.keep(|key| table.backend(key).is_some());
-    node.configured.send_replace(true);
     // Backends that are in it no more are closed once their last call is over.
     drop(before);
     degraded

@@ -102,7 +102,7 @@ fn load_now(node: &Arc<Node>, path: &Path, text: String) -> bool {
     read_yaml(&path.display().to_string(), &text, &mut documents);
     match documents.check() {
         Ok((documents, set)) => {
-            let secrets = secrets(&documents, node.settings.allow);
+            let secrets = secrets(&documents, &node.settings.allow);
             // The table is made in the room that the text has taken.
             drop((documents, text));
             node.secrets.store(Arc::new(secrets));
@@ -125,7 +125,7 @@ fn load_now(node: &Arc<Node>, path: &Path, text: String) -> bool {
 
 /// The values of the Secrets in a file. One that cannot be resolved is wrong where it
 /// is used.
-fn secrets(documents: &Documents, allow: Allow) -> Secrets {
+fn secrets(documents: &Documents, allow: &Allow) -> Secrets {
     let values = documents.documents.iter().filter_map(|document| {
         let Some(resource::Kind::Secret(secret)) = &document.resource.kind else {
             return None;

@@ -34,7 +34,9 @@ use crate::{
     secrets::Secrets,
     upstream::{
         Upstream,
-        stdio::{Adapter, Stdio, StdioConfig},
+        duplex::{Adapter, Duplex, OnNotification},
+        http::Http,
+        sse, stdio, websocket,
     },
 };
 
@@ -121,7 +123,10 @@ impl Compiler<'_> {
                     self.degraded(key, "stdio.command", &reason);
                 }
             }
-            Resolved::Http { .. } => {}
+            Resolved::Http(_)
+            | Resolved::Unix(..)
+            | Resolved::Websocket(..)
+            | Resolved::Sse(..) => {}
         }
         let (runtime, fingerprint) = (open::runtime(backend), fingerprint(backend, &resolved));
         let predecessor = self.before.backend(key);
@@ -192,36 +197,59 @@ impl Compiler<'_> {
     fn open(&mut self, key: &Key, serial: u64, resolved: Resolved) -> Upstream {
         let opened = match resolved {
             Resolved::Broken { reason, .. } => return Upstream::broken(key.name.clone(), reason),
-            Resolved::Http {
-                url,
-                headers,
-                bearer,
-            } => open::http(self.node, key, serial, &url, headers, bearer).map(Upstream::Http),
+            Resolved::Http(remote) => {
+                open::http(self.node, key, serial, remote).map(|http| self.http(key, http))
+            }
+            Resolved::Unix(socket, remote) => {
+                let opened = open::unix(self.node, key, serial, socket, remote);
+                opened.map(|http| self.http(key, http))
+            }
             Resolved::Stdio(config) => {
-                let adapter = Adapter::new(self.child(key, config));
-                Ok(Upstream::Stdio(Arc::new(adapter)))
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
+                Ok(duplex(stdio::backend(config, runtime, heard)))
+            }
+            Resolved::Sse(remote, hidden) => {
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
+                let config = open::sse(key, remote, hidden);
+                config.map(|config| duplex(sse::backend(config, runtime, heard)))
+            }
+            Resolved::Websocket(remote, hidden) => {
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
+                let config = open::websocket(key, remote, hidden);
+                config.map(|config| duplex(websocket::backend(config, runtime, heard)))
             }
         };
         opened.unwrap_or_else(|(path, reason)| {
-            self.degraded(key, path, &reason);
+            self.degraded(key, &path, &reason);
             Upstream::broken(key.name.clone(), reason)
         })
     }
 
-    /// A child whose word that its lists have changed renews the catalogue.
-    fn child(&self, key: &Key, config: StdioConfig) -> Stdio {
-        let (node, key) = (Arc::downgrade(self.node), key.clone());
-        let heard = move |method: &str, _| {
-            if !method.ends_with("/list_changed") {
-                return;
+    fn http(&self, key: &Key, http: Http) -> Upstream {
+        http.renews(Box::new(self.renewal(key)));
+        Upstream::Http(http)
+    }
+
+    /// A server's word that its lists have changed renews the catalogue.
+    fn heard(&self, key: &Key) -> OnNotification {
+        let renew = self.renewal(key);
+        Arc::new(move |method: &str, _| {
+            if method.ends_with("/list_changed") {
+                renew();
             }
+        })
+    }
+
+    /// Renews the catalogue of the backend that has this key by then.
+    fn renewal(&self, key: &Key) -> impl Fn() + Send + Sync + 'static {
+        let (node, key) = (Arc::downgrade(self.node), key.clone());
+        move || {
             if let Some(node) = node.upgrade()
                 && let Some(backend) = node.table.load().backend(&key)
             {
                 backend.catalog.want();
             }
-        };
-        Stdio::new(config, self.node.background.clone(), Arc::new(heard))
+        }
     }
 
     fn policy(&mut self, key: &Key, policy: &v1::AuthPolicy) -> Arc<Auth> {
@@ -230,7 +258,7 @@ impl Compiler<'_> {
         };
         let mut tokens = Vec::with_capacity(bearer.tokens.len());
         for (place, token) in bearer.tokens.iter().enumerate() {
-            match resolve(token, self.node.settings.allow) {
+            match resolve(token, &self.node.settings.allow) {
                 Ok(token) if token.is_empty() => {
                     return self.broken(key, place, "the token is empty on this node");
                 }
@@ -323,6 +351,10 @@ fn method_owners(gateway: &v1::Gateway, backends: &[Arc<Backend>]) -> Vec<Method
     let mut owners: Vec<_> = owners.collect();
     owners.sort_by_key(|owner| (owner.is_prefix, std::cmp::Reverse(owner.method.len())));
     owners
+}
+
+fn duplex(backend: Duplex) -> Upstream {
+    Upstream::Duplex(Arc::new(Adapter::new(backend)))
 }
 
 #[cfg(test)]

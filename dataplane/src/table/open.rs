@@ -1,36 +1,34 @@
 //! One backend's transport: references resolved, then opened.
 
+mod remote;
+
 use std::path::{Path, PathBuf};
 
 use fleet_proto::{
     hash::Hash,
-    key::Key,
     v1::{self, backend::Transport},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use prost::Message;
 
 use crate::{
-    node::Node,
     resolve::Resolver,
     secrets::Secrets,
     settings::Settings,
-    upstream::{
-        http::{Http, HttpConfig, headers},
-        pool::Origin,
-        stdio::StdioConfig,
-        tls,
-    },
+    upstream::{address::Socket, stdio::StdioConfig},
 };
+use remote::{Remote, Written};
+
+pub(super) use remote::{http, sse, unix, websocket};
 
 /// A backend's transport with everything resolved.
 pub(super) enum Resolved {
-    Http {
-        url: String,
-        headers: Vec<(String, String)>,
-        bearer: Option<String>,
-    },
+    Http(Remote),
+    Unix(Socket, Remote),
     Stdio(StdioConfig),
+    /// And what must not be shown where the server writes it.
+    Websocket(Remote, Vec<String>),
+    /// The same.
+    Sse(Remote, Vec<String>),
     Broken {
         path: String,
         reason: String,
@@ -43,10 +41,19 @@ pub(super) fn resolve_transport(
     settings: &Settings,
     secrets: &Secrets,
 ) -> Resolved {
-    let allow = settings.allow;
+    let allow = &settings.allow;
     let mut resolver = Resolver::new(allow, secrets, &backend.project);
     let resolved = match &backend.transport {
-        Some(Transport::Http(http)) => resolve_http(http, &mut resolver),
+        Some(Transport::Http(http)) => Written::of_http(http)
+            .resolve(&mut resolver)
+            .map(Resolved::Http),
+        Some(Transport::Unix(unix)) => resolve_unix(unix, settings, &mut resolver),
+        Some(Transport::Sse(sse)) => Written::of_sse(sse)
+            .resolve(&mut resolver)
+            .map(|remote| Resolved::Sse(remote, std::mem::take(&mut resolver.resolved))),
+        Some(Transport::Websocket(websocket)) => Written::of_websocket(websocket)
+            .resolve(&mut resolver)
+            .map(|remote| Resolved::Websocket(remote, std::mem::take(&mut resolver.resolved))),
         Some(Transport::Stdio(_)) if !allow.stdio => Err((
             "stdio".to_owned(),
             "stdio backends are not allowed on this node: start it with --allow stdio".to_owned(),
@@ -61,26 +68,22 @@ pub(super) fn resolve_transport(
 
 type At = (String, String);
 
-fn resolve_http(http: &v1::HttpBackend, resolver: &mut Resolver<'_>) -> Result<Resolved, At> {
-    let mut at = |path: &str, text: &str| {
-        let resolved = resolver.resolve(text);
-        resolved.map_err(|reason| (path.to_owned(), reason))
-    };
-    let url = at("http.url", &http.url)?;
-    let bearer = match http.bearer_token.as_str() {
-        "" => None,
-        token => Some(at("http.bearer_token", token)?),
-    };
-    let headers = http
-        .headers
-        .iter()
-        .map(|(name, value)| Ok((name.clone(), at(&format!("http.headers[{name:?}]"), value)?)))
-        .collect::<Result<_, At>>()?;
-    Ok(Resolved::Http {
-        url,
-        headers,
-        bearer,
-    })
+fn resolve_unix(
+    unix: &v1::UnixBackend,
+    settings: &Settings,
+    resolver: &mut Resolver<'_>,
+) -> Result<Resolved, At> {
+    let at = |reason| ("unix.path".to_owned(), reason);
+    let path = PathBuf::from(resolver.resolve(&unix.path).map_err(at)?);
+    if !path.is_absolute() {
+        let what = "it is not an absolute path once its references are resolved";
+        return Err(at(what.to_owned()));
+    }
+    let allowed = settings.allow.file.clone();
+    // Whatever a socket gives, it is given to who writes configuration.
+    allowed.allow(&path).map_err(at)?;
+    let remote = Written::of_unix(unix).resolve(resolver)?;
+    Ok(Resolved::Unix(Socket { path, allowed }, remote))
 }
 
 fn resolve_stdio(
@@ -138,14 +141,12 @@ pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
         bytes.extend_from_slice(text.as_bytes());
     };
     match resolved {
-        Resolved::Http {
-            url,
-            headers,
-            bearer,
-        } => {
-            add(url);
-            headers.iter().for_each(|(_, value)| add(value));
-            add(bearer.as_deref().unwrap_or_default());
+        Resolved::Http(remote) | Resolved::Websocket(remote, _) | Resolved::Sse(remote, _) => {
+            remote.texts().for_each(add)
+        }
+        Resolved::Unix(socket, remote) => {
+            add(&socket.path.to_string_lossy());
+            remote.texts().for_each(add);
         }
         Resolved::Stdio(config) => {
             add(&config.command);
@@ -163,75 +164,4 @@ pub(super) fn fingerprint(backend: &v1::Backend, resolved: &Resolved) -> Hash {
         Resolved::Broken { reason, .. } => add(reason),
     }
     Hash::of(&bytes)
-}
-
-/// Opens an HTTP backend whose texts are resolved; they may not fit only now.
-pub(super) fn http(
-    node: &Node,
-    key: &Key,
-    serial: u64,
-    url: &str,
-    own: Vec<(String, String)>,
-    bearer: Option<String>,
-) -> Result<Http, (&'static str, String)> {
-    let wrong_url = |what: &str| {
-        (
-            "http.url",
-            format!("{what} once its references are resolved"),
-        )
-    };
-    let url: Uri = url.parse().map_err(|_| wrong_url("it is not a URL"))?;
-    let host = url
-        .host()
-        .ok_or_else(|| wrong_url("it has no host"))?
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let secure = match url.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(wrong_url("it is neither http nor https")),
-    };
-    let tls = secure
-        .then(|| tls::to(&host))
-        .transpose()
-        .map_err(|reason| ("http.url", reason))?;
-    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let mut sent = HeaderMap::new();
-    for (name, value) in own {
-        let wrong = || {
-            (
-                "http.headers",
-                format!("{name} cannot be sent as a header once its references are resolved"),
-            )
-        };
-        let header: HeaderName = name.parse().map_err(|_| wrong())?;
-        sent.insert(header, secret(&value).ok_or_else(wrong)?);
-    }
-    if let Some(token) = bearer {
-        let wrong = || {
-            (
-                "http.bearer_token",
-                "the token cannot be sent as a header".to_owned(),
-            )
-        };
-        sent.insert(
-            header::AUTHORIZATION,
-            secret(&format!("Bearer {token}")).ok_or_else(wrong)?,
-        );
-    }
-    Http::new(HttpConfig {
-        name: key.name.clone(),
-        serial,
-        origin: Origin { host, port, tls },
-        url,
-        headers: headers::base(sent),
-        workers: node.workers,
-    })
-    .map_err(|e| ("http.url", e.to_string()))
-}
-
-fn secret(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

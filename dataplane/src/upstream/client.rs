@@ -20,8 +20,8 @@ impl Upstream {
     pub async fn deliver(&self, worker: WorkerId, to: &Via, body: Bytes) -> Result<(), CallError> {
         match self {
             Self::Http(http) => http.deliver(worker, to, body).await,
-            Self::Stdio(stdio) => Err(CallError::Gone {
-                backend: stdio.stdio().name().to_owned(),
+            Self::Duplex(duplex) => Err(CallError::Gone {
+                backend: duplex.duplex().name().to_owned(),
                 reason: "it asks nothing".to_owned(),
             }),
             Self::Broken(error) => Err(CallError::clone(error)),

@@ -28,7 +28,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     Greeting,
@@ -73,6 +73,9 @@ pub struct HttpConfig {
     pub workers: usize,
 }
 
+/// Has the catalogue of a backend renewed.
+pub(crate) type Renewal = Box<dyn Fn() + Send + Sync>;
+
 /// A backend over streamable HTTP.
 #[derive(Clone)]
 pub struct Http(Arc<Inner>);
@@ -100,7 +103,7 @@ pub struct Inner {
     /// gets no more than these at a time.
     answers: Arc<Semaphore>,
     /// Has the backend asked anew what it offers.
-    renewal: OnceLock<Arc<Notify>>,
+    renewal: OnceLock<Renewal>,
 }
 
 /// A request that was sent: the head of its response, and the body to be read.
@@ -153,10 +156,10 @@ impl Http {
         })))
     }
 
-    /// Notifies this when the backend says that its lists have changed.
-    pub(crate) fn renews(&self, wanted: Arc<Notify>) {
-        // A backend has one catalogue.
-        let _ = self.0.renewal.set(wanted);
+    /// Does this when the backend says that its lists have changed.
+    pub(crate) fn renews(&self, renewal: Renewal) {
+        // A transport is opened once.
+        let _ = self.0.renewal.set(renewal);
     }
 
     /// The backend of an upstream session, if it is still there.

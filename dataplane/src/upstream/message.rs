@@ -17,6 +17,14 @@ pub const CLIENT_INFO: &str = concat!(
     r#""}"#
 );
 
+/// What only requests of 2026-07-28 have in `_meta`.
+const MODERN_FIELDS: [&str; 4] = [
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
+    "io.modelcontextprotocol/logLevel",
+];
+
 /// Code of the error for a client that cannot be asked for input.
 const INPUT_REQUIRED: i64 = -31_005;
 
@@ -27,7 +35,7 @@ const INPUT_REQUIRED: i64 = -31_005;
 /// The edits do not fit the message.
 pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallError> {
     let message = &call.message;
-    let meta;
+    let (meta, stripped);
     let mut edits = Edits::default();
     if let (Some(id), Some(span)) = (id, message.id) {
         edits.push(Edit::replace(span, id));
@@ -49,6 +57,13 @@ pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallEr
         let (object, member) = meta_for(call);
         meta = member;
         edits.push(envelope::insert_member(&call.body, object, meta.as_bytes()));
+    }
+    if to == Era::Legacy
+        && call.version.era() == Era::Modern
+        && let Some(object) = message.meta
+    {
+        stripped = without_modern_fields(&call.body, object);
+        edits.push(Edit::replace(object, &stripped));
     }
     if edits.is_empty() {
         return Ok(call.body.clone());
@@ -97,6 +112,27 @@ fn meta_for(call: &Call) -> (Span, String) {
             format!(r#""params":{{"_meta":{{{members}}}}}"#),
         ),
     }
+}
+
+/// The `_meta` of a modern request without what only that era has: servers of both eras take it
+/// for one of the wrong era. A progress token and what others have put there stay.
+fn without_modern_fields(body: &[u8], meta: Span) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(meta.len());
+    kept.push(b'{');
+    // It has been scanned: every member can be read.
+    for (key, value) in envelope::members(body, meta).flatten() {
+        if MODERN_FIELDS.contains(&&*key) {
+            continue;
+        }
+        if kept.len() > 1 {
+            kept.push(b',');
+        }
+        kept.extend_from_slice(&envelope::quote(&key));
+        kept.push(b':');
+        kept.extend_from_slice(value.of(body));
+    }
+    kept.push(b'}');
+    kept
 }
 
 /// The span of the message's object, without the white space around it.
@@ -230,5 +266,24 @@ fn result_members(method: Method, body: &[u8], result: Span) -> &'static [u8] {
             br#""resultType":"complete","ttlMs":0,"cacheScope":"private""#
         }
         _ => br#""resultType":"complete""#,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_fields_of_the_modern_era_are_taken_out_of_meta() {
+        let strip = |meta: &str| {
+            let span = whole(meta.as_bytes());
+            String::from_utf8(without_modern_fields(meta.as_bytes(), span)).unwrap()
+        };
+        let theirs =
+            r#""progressToken":"t","é\u0022":{"x":1.10},"io.modelcontextprotocol/related-task":{}"#;
+        let kept = strip(&format!("{{{theirs},{}}}", modern_meta(CLIENT_INFO)));
+        assert_eq!(kept, format!("{{{}}}", theirs.replace(r"\u0022", r#"\""#)));
+        assert_eq!(strip(&format!("{{ {} }}", modern_meta("{}"))), "{}");
+        assert_eq!(strip("{}"), "{}");
     }
 }

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
+    address::Address,
     http1::{Head, Io, Wire, WireError},
     http2,
 };
@@ -39,11 +40,9 @@ type Shards = Box<[OnceLock<Arc<Mutex<Shard>>>]>;
 /// Where a backend is.
 #[derive(Clone)]
 pub struct Origin {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// TLS, for `https`.
+    /// The address.
+    pub address: Address,
+    /// TLS, for `https`; not on a Unix socket.
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -65,7 +64,7 @@ pub enum SendError {
     /// No connection could be had: nothing was sent.
     #[error("cannot connect to {address}: {reason}")]
     Connect {
-        /// Host and port.
+        /// Host and port, or path.
         address: String,
         /// Why.
         reason: io::Error,
@@ -247,7 +246,7 @@ impl Pool {
 
     async fn connect(&self) -> Result<Opened, SendError> {
         let failed = |reason| SendError::Connect {
-            address: format!("{}:{}", self.origin.host, self.origin.port),
+            address: self.origin.address.to_string(),
             reason,
         };
         tokio::time::timeout(CONNECT_TIMEOUT, self.open())
@@ -260,7 +259,13 @@ impl Pool {
     }
 
     async fn open(&self) -> io::Result<Opened> {
-        let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
+        let tcp = match &self.origin.address {
+            Address::Unix(socket) => {
+                let io = Io::Unix(socket.connect().await?);
+                return Ok(Opened::Http1(Box::new(Wire::new(io))));
+            }
+            Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
+        };
         tcp.set_nodelay(true)?;
         let io = match &self.origin.tls {
             None => Io::Tcp(tcp),

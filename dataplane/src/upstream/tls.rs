@@ -7,7 +7,21 @@ use tokio_rustls::TlsConnector;
 
 use crate::listen::tls::{HTTP1, HTTP2};
 
-static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
+/// What is offered to a server by ALPN (RFC 7301).
+#[derive(Clone, Copy)]
+pub enum Offer {
+    /// HTTP/2 and HTTP/1.1.
+    Both,
+    /// HTTP/1.1 only, which can be upgraded.
+    Http1,
+}
+
+struct Connectors {
+    both: TlsConnector,
+    http1: TlsConnector,
+}
+
+static CONNECTORS: LazyLock<Result<Connectors, String>> = LazyLock::new(|| {
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (taken, _) = roots.add_parsable_certificates(loaded.certs);
@@ -23,8 +37,11 @@ static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
         .map_err(|e| e.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    let http1 = TlsConnector::from(Arc::new(config.clone()));
     config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+    let both = TlsConnector::from(Arc::new(config));
+    Ok(Connectors { both, http1 })
 });
 
 /// What connects to a host over TLS.
@@ -32,7 +49,12 @@ static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
 /// # Errors
 /// A message: the host is no name that a certificate can have, or the node has
 /// no trust store.
-pub fn to(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
+pub fn to(host: &str, offer: Offer) -> Result<(TlsConnector, ServerName<'static>), String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("host {host}: {e}"))?;
-    Ok((CONNECTOR.clone()?, name))
+    let connectors = CONNECTORS.as_ref().map_err(String::clone)?;
+    let connector = match offer {
+        Offer::Both => &connectors.both,
+        Offer::Http1 => &connectors.http1,
+    };
+    Ok((connector.clone(), name))
 }

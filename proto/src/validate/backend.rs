@@ -1,8 +1,6 @@
 //! Rules of Backend.
 
-use std::collections::HashMap;
-
-use http::{HeaderName, HeaderValue, Uri};
+mod web;
 
 use super::{
     common,
@@ -12,36 +10,13 @@ use super::{
 };
 use crate::{
     duration::Duration,
-    reference::Part,
-    v1::{Backend, HttpBackend, StdioBackend, backend::Transport},
+    v1::{Backend, StdioBackend, backend::Transport},
 };
 
 /// `Backend.timeout` where it is left out.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// `Backend.max_duration` where it is left out.
 pub const DEFAULT_MAX_DURATION: Duration = Duration::from_secs(15 * 60);
-
-/// Headers that HTTP or MCP set themselves. An ending `-` stands for all that
-/// start so.
-const OWN_HEADERS: [&str; 17] = [
-    "host",
-    "content-length",
-    "content-type",
-    "accept",
-    "connection",
-    "transfer-encoding",
-    "te",
-    "upgrade",
-    "keep-alive",
-    "trailer",
-    "proxy-",
-    "mcp-session-id",
-    "mcp-protocol-version",
-    "mcp-method",
-    "mcp-name",
-    "mcp-param-",
-    "last-event-id",
-];
 
 pub(super) fn check(backend: &Backend, index: &Index<'_>, report: &mut Report<'_>) {
     common::check(&backend.name, &backend.project, &backend.labels, report);
@@ -50,9 +25,15 @@ pub(super) fn check(backend: &Backend, index: &Index<'_>, report: &mut Report<'_
     }
     let uses = Uses { backend, index };
     match &backend.transport {
-        None => report.add("", "has no transport: add `stdio:` or `http:`"),
+        None => report.add(
+            "",
+            "has no transport: add `http:`, `stdio:`, `unix:`, `websocket:` or `sse:`",
+        ),
         Some(Transport::Stdio(stdio)) => check_stdio(stdio, uses, report),
-        Some(Transport::Http(http)) => check_http(http, uses, report),
+        Some(Transport::Http(http)) => web::check_http(http, uses, report),
+        Some(Transport::Unix(unix)) => web::check_unix(unix, uses, report),
+        Some(Transport::Sse(sse)) => web::check_sse(sse, uses, report),
+        Some(Transport::Websocket(websocket)) => web::check_websocket(websocket, uses, report),
     }
     check_times(backend, report);
 }
@@ -146,117 +127,4 @@ fn check_nul(path: &str, text: &str, report: &mut Report<'_>) {
     if text.contains('\0') {
         report.add(path, "holds a NUL character, which no program can be given");
     }
-}
-
-fn check_http(http: &HttpBackend, uses: Uses<'_>, report: &mut Report<'_>) {
-    if http.url.is_empty() {
-        report.add("http.url", "is missing or empty: write the address of the MCP endpoint, such as https://mcp.example.com/mcp");
-    } else {
-        let parts = uses.parts("http.url", &http.url, report);
-        if let Some(message) = bad_url(&parts) {
-            report.add("http.url", message);
-        }
-    }
-    check_headers(http, uses, report);
-    let parts = uses.parts("http.bearer_token", &http.bearer_token, report);
-    if literals(&parts).any(|text| !text.bytes().all(|b| b.is_ascii_graphic())) {
-        report.add(
-            "http.bearer_token",
-            "holds blanks or characters outside ASCII, which no `Authorization` header can carry",
-        );
-    }
-}
-
-/// References may stand for anything after the scheme; what they will hold is
-/// checked on the data plane.
-fn bad_url(parts: &[Part]) -> Option<String> {
-    let first = match parts.first()? {
-        Part::Literal(text) => text,
-        Part::Env(_) | Part::File(_) | Part::Secret(_) => return None,
-    };
-    let lower = first.to_ascii_lowercase();
-    if !lower.starts_with("http://") && !lower.starts_with("https://") {
-        return Some("must start with http:// or https://".to_owned());
-    }
-    // A digit can be host, port and path alike.
-    let text: String = parts
-        .iter()
-        .map(|p| {
-            if let Part::Literal(text) = p {
-                text
-            } else {
-                "1"
-            }
-        })
-        .collect();
-    if text.contains('#') {
-        return Some("has a fragment (`#...`), which is never sent: remove it".to_owned());
-    }
-    let uri: Uri = match text.parse() {
-        Ok(uri) => uri,
-        Err(e) => return Some(format!("is not an address: {e}")),
-    };
-    let authority = uri.authority()?.as_str();
-    if authority.contains('@') {
-        return Some("holds a user or password: use `bearer_token` or `headers`".to_owned());
-    }
-    if uri.host().is_none_or(str::is_empty) {
-        return Some("has no host".to_owned());
-    }
-    let has_port = authority
-        .rsplit(']')
-        .next()
-        .is_some_and(|rest| rest.contains(':'));
-    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
-        return Some("has a port that is not a number from 1 to 65535".to_owned());
-    }
-    None
-}
-
-fn check_headers(http: &HttpBackend, uses: Uses<'_>, report: &mut Report<'_>) {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    for (name, value) in &http.headers {
-        let path = entry("http.headers", name);
-        let lower = name.to_ascii_lowercase();
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            report.add(&path, "is not the name of a header");
-        } else if let Some(other) = seen.insert(lower.clone(), name) {
-            report.add(
-                &path,
-                format!("is the same header as {other:?}: names of headers ignore case"),
-            );
-        }
-        if is_own(&lower) {
-            report.add(&path, "is set by the proxy itself: remove it");
-        } else if lower == "authorization" && !http.bearer_token.is_empty() {
-            report.add(
-                &path,
-                "would be sent twice, as `bearer_token` sets it too: remove one of them",
-            );
-        }
-        let parts = uses.parts(&path, value, report);
-        if literals(&parts).any(|text| HeaderValue::from_str(text).is_err()) {
-            report.add(
-                &path,
-                "has a value with line breaks or characters outside ASCII",
-            );
-        }
-    }
-}
-
-fn is_own(lower: &str) -> bool {
-    OWN_HEADERS.iter().any(|own| {
-        if own.ends_with('-') {
-            lower.starts_with(own)
-        } else {
-            lower == *own
-        }
-    })
-}
-
-fn literals(parts: &[Part]) -> impl Iterator<Item = &str> {
-    parts.iter().filter_map(|part| match part {
-        Part::Literal(text) => Some(text.as_str()),
-        Part::Env(_) | Part::File(_) | Part::Secret(_) => None,
-    })
 }

@@ -38,11 +38,11 @@ pub(super) fn of_call(
 
 /// Answers a GET: with the stream of the session, or the rest of the one that the
 /// client was reading.
-pub fn get(inbound: &Inbound) -> Response<Body> {
-    open(inbound).unwrap_or_else(|refusal| *refusal)
+pub async fn get(inbound: &Inbound) -> Response<Body> {
+    open(inbound).await.unwrap_or_else(|refusal| *refusal)
 }
 
-fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
+async fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
     let session = session(&inbound.headers, inbound)?;
     let accepted = inbound.headers.get(header::ACCEPT).is_none_or(|accept| {
         let has = |kind: &[u8]| memchr::memmem::find(accept.as_bytes(), kind).is_some();
@@ -64,7 +64,7 @@ fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
         return Err(refusal);
     }
     let reader = match inbound.headers.get(&LAST_EVENT_ID) {
-        None => general(inbound, &session),
+        None => general(inbound, &session).await,
         Some(last) => {
             let last = last.to_str().ok().and_then(|id| session.position(id));
             let last = last.ok_or_else(|| {
@@ -74,7 +74,7 @@ fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
             let stream = session.stream(last.stream);
             let reader = stream.and_then(|stream| stream.read(&session, Some(last.event)));
             match reader {
-                None if !last.stream.of_call => general(inbound, &session),
+                None if !last.stream.of_call => general(inbound, &session).await,
                 reader => reader,
             }
         }
@@ -87,8 +87,9 @@ fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
 
 /// The stream of what belongs to no call. From now on the backends of the session are
 /// listened to.
-fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
-    let seen = Seen::of(&inbound.gateway.index());
+async fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
+    let index = inbound.gateway.fresh_index().await;
+    let seen = Seen::of(&index);
     let stream = session.general_stream(inbound.gateway.resume_grace, seen);
     let reader = stream.read(session, None);
     for backend in &inbound.gateway.backends {

@@ -157,8 +157,8 @@ impl Http {
     /// A backend's lists have changed: they are asked for anew, and who listens is told
     /// when that makes a difference to what it sees.
     pub(super) fn renew(&self) {
-        if let Some(wanted) = self.0.renewal.get() {
-            wanted.notify_one();
+        if let Some(renew) = self.0.renewal.get() {
+            renew();
         }
     }
 

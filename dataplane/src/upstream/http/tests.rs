@@ -11,6 +11,7 @@ use crate::{
     auth::Auth,
     call::{Answer, Method},
     envelope,
+    upstream::address::Address,
 };
 
 /// A request as the server saw it.
@@ -51,8 +52,10 @@ impl Server {
             name: "b".to_owned(),
             serial: 1,
             origin: Origin {
-                host: "127.0.0.1".to_owned(),
-                port,
+                address: Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port,
+                },
                 tls: None,
             },
             url: format!("http://127.0.0.1:{port}/mcp").parse().unwrap(),

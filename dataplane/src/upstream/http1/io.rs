@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -18,6 +18,8 @@ pub enum Io {
     Tcp(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A Unix socket.
+    Unix(UnixStream),
 }
 
 /// Calls the method of whichever it is.
@@ -25,6 +27,10 @@ macro_rules! either {
     ($io:expr, $stream:ident => $call:expr) => {
         match $io.get_mut() {
             Io::Tcp($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Io::Unix($stream) => {
                 let $stream = Pin::new($stream);
                 $call
             }

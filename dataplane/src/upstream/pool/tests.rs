@@ -78,8 +78,10 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let (acceptor, connector) = tls.unzip();
         let origin = Origin {
-            host: "localhost".to_owned(),
-            port,
+            address: Address::Tcp {
+                host: "localhost".to_owned(),
+                port,
+            },
             tls: connector.map(|c| (c, ServerName::try_from("localhost").unwrap())),
         };
         let (accepted, connections) = (Arc::<AtomicUsize>::default(), Arc::default());

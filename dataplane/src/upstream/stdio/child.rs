@@ -13,13 +13,16 @@ use parking_lot::Mutex;
 use rustix::fs::{Access, access};
 use tokio::{process::ChildStderr, task::JoinHandle, time::timeout};
 
+use futures_util::future::{BoxFuture, FutureExt};
+
 use super::{
-    OnNotification, StdioConfig, StdioError,
-    hidden::Hidden,
-    link::Link,
-    wire::{self, Line, Lines, Throttle},
+    StdioConfig,
+    lines::{self, Line, Lines},
 };
-use crate::upstream::guard::{self, Leash};
+use crate::upstream::{
+    duplex::{Connection, DuplexError, Hidden, Link, OnNotification, Throttle},
+    guard::{self, Leash},
+};
 
 /// Longest line taken whole from standard error; a longer one is cut.
 const MAX_STDERR_LINE: usize = 8 << 10;
@@ -28,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// A running child and what reads and writes for it.
 pub(super) struct Process {
-    pub(super) link: Arc<Link>,
+    link: Arc<Link>,
     leash: Leash,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
@@ -41,8 +44,8 @@ impl Process {
     pub(super) fn start(
         config: &StdioConfig,
         on_notification: OnNotification,
-    ) -> Result<Self, StdioError> {
-        let failed = |reason: String| StdioError::Spawn {
+    ) -> Result<Self, DuplexError> {
+        let failed = |reason: String| DuplexError::Spawn {
             command: config.command.clone(),
             reason,
         };
@@ -80,8 +83,8 @@ impl Process {
             last_words.clone(),
         );
         Ok(Self {
-            reader: tokio::spawn(wire::read(link.clone(), stdout)),
-            writer: tokio::spawn(wire::write(link.clone(), stdin, queues)),
+            reader: tokio::spawn(lines::read(link.clone(), stdout)),
+            writer: tokio::spawn(lines::write(link.clone(), stdin, queues)),
             errors: tokio::spawn(errors),
             leash: Leash::new(child, &config.guard),
             link,
@@ -89,26 +92,16 @@ impl Process {
         })
     }
 
-    /// Process id of the guard, or of the child when there is none.
-    pub(super) fn id(&self) -> u32 {
-        self.leash.id()
-    }
-
-    /// To be called when the child has answered, and so surely runs.
-    pub(super) fn note_child(&mut self) {
-        self.leash.note_child();
-    }
-
     /// Waits until the child has ended, or has closed its input or output and is therefore
     /// ended here. Returns why, when all it has written is delivered. May be dropped and
     /// called again.
-    pub(super) async fn ended(&mut self) -> StdioError {
+    async fn until_ended(&mut self) -> DuplexError {
         let status = tokio::select! {
             status = self.leash.wait() => status,
             () = self.link.broken() => match timeout(DRAIN, self.leash.wait()).await {
                 Ok(status) => status,
                 Err(_) => {
-                    let status = self.end().await;
+                    let status = self.stop().await;
                     format!("it closed its standard input or output, then {status}")
                 }
             },
@@ -121,16 +114,39 @@ impl Process {
             self.link.broken().await;
         })
         .await;
-        StdioError::Exited {
+        DuplexError::Exited {
             status,
             last_words: self.last_words.lock().clone(),
         }
     }
 
     /// Ends the child in order, beginning with its input. Returns how it ended.
-    pub(super) async fn end(&mut self) -> String {
+    async fn stop(&mut self) -> String {
         self.writer.abort();
         self.leash.stop().await
+    }
+}
+
+impl Connection for Process {
+    fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.leash.id())
+    }
+
+    fn greeted(&mut self) {
+        // It has answered, and so surely runs.
+        self.leash.note_child();
+    }
+
+    fn ended(&mut self) -> BoxFuture<'_, DuplexError> {
+        self.until_ended().boxed()
+    }
+
+    fn end(&mut self) -> BoxFuture<'_, ()> {
+        self.stop().map(|_| ()).boxed()
     }
 }
 
@@ -139,7 +155,7 @@ impl Drop for Process {
         self.reader.abort();
         self.writer.abort();
         self.errors.abort();
-        self.link.close(&StdioError::Closed);
+        self.link.close(&DuplexError::Closed);
     }
 }
 

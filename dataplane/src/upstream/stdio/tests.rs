@@ -11,15 +11,19 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::{Incoming, OnNotification, Replies, Request, State, Stdio, StdioConfig, StdioError};
-use crate::{envelope, settings::Guard};
+use super::{StdioConfig, backend};
+use crate::{
+    envelope,
+    settings::Guard,
+    upstream::duplex::{Duplex, DuplexError, Incoming, OnNotification, Replies, Request, State},
+};
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A backend, the file in which its server notes what it gets, and what came to no call.
 struct Fixture {
-    stdio: Stdio,
+    stdio: Duplex,
     directory: tempfile::TempDir,
     noted: Arc<Mutex<Vec<String>>>,
 }
@@ -40,7 +44,7 @@ impl Fixture {
         let on_notification: OnNotification =
             Arc::new(move |method, _| notes.lock().unwrap().push(method.to_owned()));
         Self {
-            stdio: Stdio::new(config, Handle::current(), on_notification),
+            stdio: backend(config, Handle::current(), on_notification),
             directory,
             noted,
         }
@@ -60,7 +64,7 @@ impl Fixture {
         methods.collect()
     }
 
-    async fn call(&self, tool: &str, arguments: &str) -> Result<String, StdioError> {
+    async fn call(&self, tool: &str, arguments: &str) -> Result<String, DuplexError> {
         self.stdio
             .request(tool_call("1", tool, arguments))
             .await?
@@ -101,7 +105,7 @@ fn tool_call(id: &str, tool: &str, arguments: &str) -> Request {
 
 impl Replies {
     /// The response, past all notifications.
-    async fn response(mut self) -> Result<String, StdioError> {
+    async fn response(mut self) -> Result<String, DuplexError> {
         loop {
             match self.next().await.expect("a response")? {
                 Incoming::Notification(_) => {}
@@ -181,7 +185,7 @@ async fn four_calls_with_large_arguments_and_larger_results_finish() {
 async fn a_response_with_a_repeated_key_fails_its_call_only() {
     let fixture = Fixture::new("legacy");
     let error = fixture.call("twice", "{}").await.unwrap_err();
-    assert!(matches!(error, StdioError::Garbage { .. }), "{error}");
+    assert!(matches!(error, DuplexError::Garbage { .. }), "{error}");
     fixture.call("echo", "{}").await.unwrap();
 }
 

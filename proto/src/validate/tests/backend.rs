@@ -32,6 +32,72 @@ fn addresses_are_those_of_mcp_servers() {
 }
 
 #[test]
+fn sockets_have_absolute_paths_that_fit() {
+    let long = format!("/{}", "x".repeat(107));
+    for (unix, words) in [
+        ("{path: /run/mcp.sock}", ""),
+        ("{path: '/run/${env:NAME}.sock', url_path: '/a/b?c=d'}", ""),
+        ("{path: '${env:SOCKET}'}", ""),
+        ("{}", "is missing or empty"),
+        ("{path: run/mcp.sock}", "is not absolute"),
+        (
+            "{path: '/run/${secret:s}'}",
+            "nothing of a path is a secret",
+        ),
+        ("{path: \"/a\\0b\"}", "NUL"),
+        (&format!("{{path: {long}}}"), "has 108 bytes"),
+        ("{path: /a, url_path: mcp}", "is not a path"),
+        ("{path: /a, url_path: '/a b'}", "is not a path"),
+        ("{path: /a, headers: {Host: x}}", "set by the proxy"),
+        ("{path: /a, bearer_token: 'a b'}", "holds blanks"),
+    ] {
+        assert_one(&format!("kind: Backend\nname: a\nunix: {unix}"), words);
+    }
+}
+
+#[test]
+fn websockets_have_addresses_of_their_own() {
+    for (websocket, words) in [
+        ("{url: 'ws://127.0.0.1:1/ws'}", ""),
+        (
+            "{url: 'WSS://h', bearer_token: '${env:T}', headers: {X-A: b}}",
+            "",
+        ),
+        ("{}", "such as wss://"),
+        ("{url: 'https://h/'}", "must start with ws:// or wss://"),
+        ("{url: 'ws://u@h/'}", "holds a user or password"),
+        (
+            "{url: 'ws://h', headers: {Sec-WebSocket-Protocol: x}}",
+            "set by the proxy",
+        ),
+        (
+            "{url: 'ws://h/', bearer_token: x, headers: {Authorization: y}}",
+            "would be sent twice",
+        ),
+    ] {
+        assert_one(
+            &format!("kind: Backend\nname: a\nwebsocket: {websocket}"),
+            words,
+        );
+    }
+}
+
+#[test]
+fn streams_of_2024_11_05_have_addresses_of_http() {
+    for (sse, words) in [
+        ("{url: 'https://${env:H}/sse', bearer_token: t}", ""),
+        ("{}", "is missing or empty"),
+        ("{url: 'ws://h/'}", "must start with http:// or https://"),
+        (
+            "{url: 'http://h/', headers: {Accept: x}}",
+            "set by the proxy",
+        ),
+    ] {
+        assert_one(&format!("kind: Backend\nname: a\nsse: {sse}"), words);
+    }
+}
+
+#[test]
 fn headers_of_the_protocol_are_its_own() {
     let with = |rest: &str| format!("kind: Backend\nname: a\nhttp: {{url: http://h/, {rest}}}");
     for name in [

@@ -15,7 +15,7 @@ fn runs(pid: u32) -> bool {
 impl Fixture {
     fn pid(&self) -> u32 {
         match self.stdio.state() {
-            State::Running { pid } => pid,
+            State::Running { pid: Some(pid) } => pid,
             state => panic!("{state:?}"),
         }
     }
@@ -80,7 +80,7 @@ async fn a_server_of_another_modern_version_is_met_in_a_common_legacy_one() {
 #[tokio::test]
 async fn a_server_without_a_common_version_is_refused() {
     let error = Fixture::new("future").stdio.hello().await.unwrap_err();
-    assert!(matches!(&error, StdioError::Version { supported } if supported == "2027-01-01"));
+    assert!(matches!(&error, DuplexError::Version { supported } if supported == "2027-01-01"));
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_child_that_dies_fails_its_calls_and_comes_back_unprobed() {
     for error in [fixture.call("die", "{}").await, hanging.response().await] {
         let error = error.unwrap_err();
         assert!(
-            matches!(&error, StdioError::Exited { status, .. } if status == "killed by signal 9")
+            matches!(&error, DuplexError::Exited { status, .. } if status == "killed by signal 9")
         );
         assert!(
             error.detail().ends_with("it said last: I am dying"),
@@ -153,7 +153,7 @@ async fn during_a_backoff_calls_fail_at_once() {
     // The doubled backoffs make it certain that a call falls into one.
     let error = loop {
         match fixture.call("exit", "{}").await.unwrap_err() {
-            error @ StdioError::Backoff { .. } => break error,
+            error @ DuplexError::Backoff { .. } => break error,
             error => assert_eq!(error.to_string(), "the server process ended: exit code 3"),
         }
         failures += 1;
@@ -169,14 +169,17 @@ async fn during_a_backoff_calls_fail_at_once() {
 
 #[tokio::test]
 async fn failures_in_a_row_are_counted() {
-    let stdio = Stdio::new(config("/nonexistent"), Handle::current(), nobody());
+    let stdio = backend(config("/nonexistent"), Handle::current(), nobody());
     for expected in 1..4 {
         until(
             "the end of the backoff",
             || !matches!(stdio.state(), State::Backoff { retry_in, .. } if !retry_in.is_zero()),
         )
         .await;
-        assert!(matches!(stdio.hello().await, Err(StdioError::Spawn { .. })));
+        assert!(matches!(
+            stdio.hello().await,
+            Err(DuplexError::Spawn { .. })
+        ));
         assert!(matches!(stdio.state(), State::Backoff { failures, .. } if failures == expected));
     }
 }
@@ -188,7 +191,7 @@ async fn a_missing_program_is_reported_with_where_it_was_looked_for() {
         .env
         .insert("PATH".to_owned(), "/nowhere:/bin".to_owned());
     config.extra_path.push("/extra".into());
-    let stdio = Stdio::new(config, Handle::current(), nobody());
+    let stdio = backend(config, Handle::current(), nobody());
     assert_eq!(
         stdio.hello().await.unwrap_err().to_string(),
         "cannot start `no-such-program`: no such program in PATH (/nowhere:/bin:/extra); install it, or give its full path"
@@ -203,7 +206,7 @@ async fn a_file_that_cannot_be_run_is_named() {
         cwd: Some(directory.path().into()),
         ..config("./plain")
     };
-    let error = Stdio::new(config, Handle::current(), nobody())
+    let error = backend(config, Handle::current(), nobody())
         .hello()
         .await
         .unwrap_err();
@@ -225,10 +228,10 @@ async fn shutdown_ends_the_child_and_fails_its_calls() {
     fixture.stdio.shutdown().await;
     assert!(!runs(pid));
     assert_eq!(fixture.stdio.state(), State::Closed);
-    assert!(matches!(hanging.response().await, Err(StdioError::Closed)));
+    assert!(matches!(hanging.response().await, Err(DuplexError::Closed)));
     assert!(matches!(
         fixture.call("echo", "{}").await,
-        Err(StdioError::Closed)
+        Err(DuplexError::Closed)
     ));
 }
 
@@ -285,10 +288,10 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
             .await
             .unwrap();
         background.shutdown_background();
-        assert!(matches!(hanging.response().await, Err(StdioError::Closed)));
+        assert!(matches!(hanging.response().await, Err(DuplexError::Closed)));
         assert!(matches!(
             fixture.call("echo", "{}").await,
-            Err(StdioError::Closed)
+            Err(DuplexError::Closed)
         ));
     });
 }

@@ -1,5 +1,5 @@
-//! Greets a child that has just been started, and learns its era (2026-07-28, stdio,
-//! "Backward Compatibility").
+//! Greets a server over a new connection, and learns its era (2026-07-28, stdio, "Backward
+//! Compatibility").
 //!
 //! A modern server answers the probe `server/discover`; whoever gives an unknown error, or
 //! nothing for a while, is offered `initialize`. A server that is slow to start (a package
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 
-use super::{Hello, Incoming, Request, StdioError, link::Link};
+use super::{DuplexError, Hello, Incoming, Request, link::Link};
 use crate::{call::Era, envelope};
 
 /// Silence after which a server is taken to be legacy.
@@ -64,7 +64,7 @@ struct Initialized {
 }
 
 /// Greets the server. `legacy`: it was when it was last started, so the probe is saved.
-pub(super) async fn greet(link: &Arc<Link>, legacy: bool) -> Result<Hello, StdioError> {
+pub(super) async fn greet(link: &Arc<Link>, legacy: bool) -> Result<Hello, DuplexError> {
     if legacy {
         let outcome = initialize(link, LEGACY[0]).await?;
         if outcome.is_ok() {
@@ -97,7 +97,7 @@ pub(super) async fn greet(link: &Arc<Link>, legacy: bool) -> Result<Hello, Stdio
     }
 }
 
-async fn initialize(link: &Arc<Link>, version: &str) -> Result<Outcome, StdioError> {
+async fn initialize(link: &Arc<Link>, version: &str) -> Result<Outcome, DuplexError> {
     let params = json!({
         "protocolVersion": version,
         "capabilities": {},
@@ -107,23 +107,23 @@ async fn initialize(link: &Arc<Link>, version: &str) -> Result<Outcome, StdioErr
         .await
         .unwrap_or_else(|_| {
             let waited = INITIALIZE.as_secs();
-            Err(StdioError::Handshake {
+            Err(DuplexError::Handshake {
                 reason: format!("no answer to initialize within {waited} s"),
             })
         })
 }
 
 /// Concludes with a legacy server.
-async fn settled(link: &Arc<Link>, initialized: Outcome) -> Result<Hello, StdioError> {
-    let result = initialized.map_err(|Refusal { code, message, .. }| StdioError::Handshake {
+async fn settled(link: &Arc<Link>, initialized: Outcome) -> Result<Hello, DuplexError> {
+    let result = initialized.map_err(|Refusal { code, message, .. }| DuplexError::Handshake {
         reason: format!("initialize was refused with error {code}: {message}"),
     })?;
     let Initialized { version } =
-        serde_json::from_slice(&result).map_err(|error| StdioError::Handshake {
+        serde_json::from_slice(&result).map_err(|error| DuplexError::Handshake {
             reason: format!("the answer to initialize is not one: {error}"),
         })?;
     if !LEGACY.contains(&version.as_str()) {
-        return Err(StdioError::Version { supported: version });
+        return Err(DuplexError::Version { supported: version });
     }
     link.notify(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
         .await?;
@@ -135,7 +135,7 @@ async fn settled(link: &Arc<Link>, initialized: Outcome) -> Result<Hello, StdioE
 }
 
 /// What the answer to a probe says about the server.
-fn probed(outcome: Outcome) -> Result<Probed, StdioError> {
+fn probed(outcome: Outcome) -> Result<Probed, DuplexError> {
     let (supported, result) = match outcome {
         Ok(result) => match serde_json::from_slice::<Discovered>(&result) {
             Ok(discovered) => (discovered.supported, result),
@@ -165,7 +165,7 @@ fn probed(outcome: Outcome) -> Result<Probed, StdioError> {
         .find(|ours| supported.iter().any(|theirs| theirs == ours));
     common
         .map(Probed::Legacy)
-        .ok_or_else(|| StdioError::Version {
+        .ok_or_else(|| DuplexError::Version {
             supported: supported.join(", "),
         })
 }
@@ -187,7 +187,7 @@ async fn ask(
     link: &Arc<Link>,
     method: &str,
     params: serde_json::Value,
-) -> Result<Outcome, StdioError> {
+) -> Result<Outcome, DuplexError> {
     const START: &str = r#"{"jsonrpc":"2.0","id":"#;
     let body = format!(r#"{START}0,"method":"{method}","params":{params}}}"#);
     let request = Request {
@@ -197,9 +197,9 @@ async fn ask(
     };
     let mut replies = link.request(request, None).await?;
     let Some(Incoming::Response(response)) = replies.next().await.transpose()? else {
-        return Err(StdioError::Closed);
+        return Err(DuplexError::Closed);
     };
-    let garbage = |reason: String| StdioError::Handshake {
+    let garbage = |reason: String| DuplexError::Handshake {
         reason: format!(
             "bad answer to {method}: {reason}: {}",
             link.excerpt(&response)

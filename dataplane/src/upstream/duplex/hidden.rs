@@ -1,4 +1,4 @@
-//! Takes out of what a child writes what it must not show: values that it was given.
+//! Takes out of what a server writes what must not be shown: values that it was given.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ const MARK: &str = "(hidden)";
 const SHORTEST: usize = 4;
 
 /// Values to be taken out, the longest first.
-pub(super) struct Hidden(Vec<String>);
+pub(in crate::upstream) struct Hidden(Vec<String>);
 
 impl Hidden {
     /// Takes out these values, and each line of one that has several.
-    pub(super) fn new(values: &[String]) -> Self {
+    pub(in crate::upstream) fn new(values: &[String]) -> Self {
         let lines = values.iter().flat_map(|value| value.lines());
         let all = values.iter().map(String::as_str).chain(lines);
         let mut all: Vec<_> = all
@@ -26,7 +26,8 @@ impl Hidden {
         Self(all)
     }
 
-    pub(super) fn out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// The text without them.
+    pub(in crate::upstream) fn out_of<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for value in &self.0 {
             if text.contains(value) {
@@ -40,7 +41,7 @@ impl Hidden {
 impl Hidden {
     /// As [`out_of`](Self::out_of), of the beginning of a text: its end may be the
     /// beginning of a value, and is left out.
-    pub(super) fn out_of_beginning(&self, text: &str) -> String {
+    pub(in crate::upstream) fn out_of_beginning(&self, text: &str) -> String {
         let text = self.out_of(text);
         let longest = self.0.first().map_or(0, String::len);
         let end = text.len().saturating_sub(longest.saturating_sub(1));

@@ -1,6 +1,7 @@
-//! The life of a backend's child: started when it is first needed, and again when it has
-//! died, but not at once: after the Nth failure in a row nobody can start it for 100 ms
-//! times 2^(N-1), 30 s at the most. Who calls meanwhile fails at once.
+//! The life of a backend's connection: opened when it is first needed, and again when it has
+//! ended, but not at once: after the Nth failure in a row nobody can open it for 100 ms
+//! times 2^(N-1), 30 s at the most, up to half of that left out by chance. Who calls meanwhile
+//! fails at once.
 
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Hello, OnNotification, State, StdioConfig, StdioError, child::Process, handshake, link::Link,
+    Connection, DuplexError, Hello, OnNotification, State, Transport, handshake, link::Link,
 };
 use crate::call::Era;
 
@@ -22,10 +23,10 @@ use crate::call::Era;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// A child that has served for so long does not count as a failure of the one before.
+/// A connection that has served for so long does not count as a failure of the one before.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-type Started = Result<Arc<Link>, StdioError>;
+type Started = Result<Arc<Link>, DuplexError>;
 
 enum Phase {
     Idle,
@@ -33,11 +34,11 @@ enum Phase {
     Starting(Vec<oneshot::Sender<Started>>),
     Running {
         link: Arc<Link>,
-        pid: u32,
+        pid: Option<u32>,
     },
     Backoff {
         until: Instant,
-        error: Arc<StdioError>,
+        error: Arc<DuplexError>,
     },
     Closed,
 }
@@ -50,26 +51,26 @@ struct Life {
     era: Option<Era>,
 }
 
-/// Owns the child of one backend.
+/// Owns the connection to one backend.
 pub(super) struct Supervisor {
-    config: StdioConfig,
+    transport: Box<dyn Transport>,
     runtime: Handle,
     on_notification: OnNotification,
     life: Mutex<Life>,
     /// Set once, when the backend is to end.
     stop: watch::Sender<bool>,
-    /// Whether there is a child to be waited for.
+    /// Whether there is a connection to be waited for.
     alive: watch::Sender<bool>,
 }
 
 impl Supervisor {
     pub(super) fn new(
-        config: StdioConfig,
+        transport: Box<dyn Transport>,
         runtime: Handle,
         on_notification: OnNotification,
     ) -> Arc<Self> {
         Arc::new(Self {
-            config,
+            transport,
             runtime,
             on_notification,
             life: Mutex::new(Life {
@@ -83,22 +84,27 @@ impl Supervisor {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.config.name
+        self.transport.name()
     }
 
-    /// The link to the child, which is started if need be.
+    /// What the connection is made of: `stdio`, `websocket`.
+    pub(super) fn kind(&self) -> &'static str {
+        self.transport.kind()
+    }
+
+    /// The link to the server, which is connected to if need be.
     pub(super) async fn link(self: &Arc<Self>) -> Started {
         let (waiter, started) = oneshot::channel();
         let mut start = false;
         {
             let mut life = self.life.lock();
             match &mut life.phase {
-                _ if *self.stop.borrow() => return Err(StdioError::Closed),
-                Phase::Closed => return Err(StdioError::Closed),
+                _ if *self.stop.borrow() => return Err(DuplexError::Closed),
+                Phase::Closed => return Err(DuplexError::Closed),
                 Phase::Running { link, .. } => return Ok(link.clone()),
                 Phase::Backoff { until, error } if *until > Instant::now() => {
                     let retry_in = until.saturating_duration_since(Instant::now());
-                    return Err(StdioError::Backoff {
+                    return Err(DuplexError::Backoff {
                         retry_in,
                         error: error.clone(),
                     });
@@ -116,10 +122,10 @@ impl Supervisor {
             let run = Run(self.clone());
             self.runtime.spawn(async move { run.run().await });
         }
-        started.await.unwrap_or(Err(StdioError::Closed))
+        started.await.unwrap_or(Err(DuplexError::Closed))
     }
 
-    /// The link, if the child runs.
+    /// The link, if there is one.
     pub(super) fn running(&self) -> Option<Arc<Link>> {
         match &self.life.lock().phase {
             Phase::Running { link, .. } => Some(link.clone()),
@@ -142,7 +148,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets the child end, without waiting for it.
+    /// Lets the connection end, without waiting for it.
     pub(super) fn stop(&self) {
         let mut life = self.life.lock();
         self.stop.send_replace(true);
@@ -151,7 +157,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets the child end, and waits until it has.
+    /// Lets the connection end, and waits until it has.
     pub(super) async fn shutdown(&self) {
         self.stop();
         // The sender is ours, so it cannot have gone.
@@ -164,74 +170,80 @@ impl Supervisor {
     }
 
     fn known_legacy(&self) -> bool {
-        self.life.lock().era == Some(Era::Legacy)
+        self.transport.is_legacy() || self.life.lock().era == Some(Era::Legacy)
     }
 }
 
-/// One start of a child and what becomes of it. Dropped at any time, by a runtime that ends,
+/// One connection and what becomes of it. Dropped at any time, by a runtime that ends,
 /// it leaves nobody waiting.
 struct Run(Arc<Supervisor>);
 
 impl Run {
     async fn run(&self) {
-        let mut process = match self.start().await {
-            Ok(process) => process,
+        let mut connection = match self.start().await {
+            Ok(connection) => connection,
             Err(error) => return self.ended(&error, Duration::ZERO),
         };
         let since = Instant::now();
         let error = tokio::select! {
             biased;
             () = self.0.stopped() => {
-                process.link.close(&StdioError::Closed);
-                process.end().await;
-                StdioError::Closed
+                connection.link().close(&DuplexError::Closed);
+                connection.end().await;
+                DuplexError::Closed
             }
-            error = process.ended() => error,
+            error = connection.ended() => error,
         };
         // In this order, so that nobody is given the dead link again.
         self.ended(&error, since.elapsed());
-        process.link.close(&error);
+        connection.link().close(&error);
     }
 
-    /// Starts and greets a child. One that ends when it is probed is started again and not
-    /// probed: some servers do not survive a request before `initialize`.
-    async fn start(&self) -> Result<Process, StdioError> {
+    /// Connects and greets. A server that ends the connection when it is probed is connected to
+    /// again and not probed: some do not survive a request before `initialize`.
+    async fn start(&self) -> Result<Box<dyn Connection>, DuplexError> {
         let known = self.0.known_legacy();
         match self.attempt(known).await {
-            Err(StdioError::Exited { .. }) if !known => self.attempt(true).await,
+            Err(DuplexError::Exited { .. } | DuplexError::Lost { .. }) if !known => {
+                self.attempt(true).await
+            }
             outcome => outcome,
         }
     }
 
-    async fn attempt(&self, legacy: bool) -> Result<Process, StdioError> {
+    async fn attempt(&self, legacy: bool) -> Result<Box<dyn Connection>, DuplexError> {
         let Self(supervisor) = self;
-        let mut process = Process::start(&supervisor.config, supervisor.on_notification.clone())?;
-        let link = process.link.clone();
+        let mut connection = tokio::select! {
+            biased;
+            () = supervisor.stopped() => return Err(DuplexError::Closed),
+            opened = supervisor.transport.open(supervisor.on_notification.clone()) => opened?,
+        };
+        let link = connection.link().clone();
         let greeted = tokio::select! {
             biased;
-            () = supervisor.stopped() => Err(StdioError::Closed),
+            () = supervisor.stopped() => Err(DuplexError::Closed),
             greeted = handshake::greet(&link, legacy) => greeted,
-            error = process.ended() => return Err(error),
+            error = connection.ended() => return Err(error),
         };
         match greeted {
             Ok(hello) => {
-                process.note_child();
-                self.started(&process, hello);
-                Ok(process)
+                connection.greeted();
+                self.started(&*connection, hello);
+                Ok(connection)
             }
             Err(error) => {
-                process.end().await;
+                connection.end().await;
                 Err(error)
             }
         }
     }
 
-    fn started(&self, process: &Process, hello: Hello) {
-        let pid = process.id();
-        let hello = process.link.greeted(hello);
-        tracing::info!(target: "mcp::stdio", backend = self.0.name(), pid, era = ?hello.era, version = hello.protocol_version, "server process started");
+    fn started(&self, connection: &dyn Connection, hello: Hello) {
+        let (link, pid) = (connection.link().clone(), connection.pid());
+        let hello = link.greeted(hello);
+        tracing::info!(target: "mcp::upstream", backend = self.0.name(), pid, era = ?hello.era, version = hello.protocol_version, "connected over {}", self.0.kind());
         let running = Phase::Running {
-            link: process.link.clone(),
+            link: link.clone(),
             pid,
         };
         let mut life = self.0.life.lock();
@@ -240,21 +252,21 @@ impl Run {
         drop(life);
         if let Phase::Starting(waiters) = before {
             for waiter in waiters {
-                let _ = waiter.send(Ok(process.link.clone()));
+                let _ = waiter.send(Ok(link.clone()));
             }
         }
     }
 
-    /// Notes that the child has ended after it had served for `lived`.
-    fn ended(&self, error: &StdioError, lived: Duration) {
+    /// Notes that the connection has ended after it had served for `lived`.
+    fn ended(&self, error: &DuplexError, lived: Duration) {
         let Self(supervisor) = self;
         let mut life = supervisor.life.lock();
         let error = if *supervisor.stop.borrow() {
-            &StdioError::Closed
+            &DuplexError::Closed
         } else {
             error
         };
-        let next = if let StdioError::Closed = error {
+        let next = if let DuplexError::Closed = error {
             Phase::Closed
         } else {
             life.failures = if lived >= HEALTHY {
@@ -262,10 +274,10 @@ impl Run {
             } else {
                 life.failures.saturating_add(1)
             };
-            let backoff = backoff(life.failures);
-            // A command that is missing would fill the log: every doubling is enough.
+            let backoff = shortened(backoff(life.failures));
+            // A server that is missing would fill the log: every doubling is enough.
             if life.failures.is_power_of_two() {
-                tracing::warn!(target: "mcp::stdio", backend = supervisor.name(), failures = life.failures, ?backoff, "{}", error.detail());
+                tracing::warn!(target: "mcp::upstream", backend = supervisor.name(), failures = life.failures, ?backoff, "{}", error.detail());
             }
             Phase::Backoff {
                 until: Instant::now() + backoff,
@@ -290,13 +302,20 @@ impl Drop for Run {
             Phase::Starting(_) | Phase::Running { .. }
         );
         if lost {
-            self.ended(&StdioError::Closed, Duration::ZERO);
+            self.ended(&DuplexError::Closed, Duration::ZERO);
         }
         self.0.alive.send_replace(false);
     }
 }
 
-/// How long nobody can start a child after so many failures in a row, at least one.
+/// By up to half, by chance: many data planes lose a server at the same time, and are not to come
+/// back at the same time.
+fn shortened(backoff: Duration) -> Duration {
+    let [chance] = crate::sealed::random().unwrap_or([0]);
+    backoff - backoff * u32::from(chance) / 512
+}
+
+/// How long nobody can connect after so many failures in a row, at least one.
 fn backoff(failures: u32) -> Duration {
     FIRST_BACKOFF
         .saturating_mul(1 << (failures - 1).min(16))

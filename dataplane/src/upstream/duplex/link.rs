@@ -1,4 +1,4 @@
-//! The connection to one living child: which calls are in flight, and whose a message is.
+//! What runs over one connection: which calls are in flight, and whose a message is.
 //!
 //! Every request goes out under an integer of ours, for its id and for its progress token
 //! (tokens must be unique over all calls, and callers do not know of each other). The source
@@ -17,23 +17,25 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Handle, Hello, OnNotification, Replies, Request, StdioError, hidden::Hidden, wire};
+use super::{
+    DuplexError, Handle, Hello, OnNotification, Replies, Request, Throttle, hidden::Hidden, wire,
+};
 use crate::{
     call::Era,
     envelope::{self, Kind, Message},
 };
 
-/// Requests that may wait for the child to read them.
+/// Requests that may wait for the server to read them.
 const REQUESTS: usize = 32;
 /// Progress notifications that may wait for the caller. More are dropped.
 const NOTIFICATIONS: usize = 32;
-/// Answers that may wait for the child to read them.
+/// Answers that may wait for the server to read them.
 const ANSWERS: usize = 32;
 
-/// A line for the child, and of which call, if of one.
-pub(super) struct Outgoing {
-    pub(super) id: Option<u64>,
-    pub(super) line: Bytes,
+/// A message for the server, and of which call, if of one.
+struct Outgoing {
+    id: Option<u64>,
+    message: Bytes,
 }
 
 struct Call {
@@ -41,8 +43,8 @@ struct Call {
     token: Box<[u8]>,
     /// Only a call with a progress token can get any.
     notifications: Option<mpsc::Sender<Bytes>>,
-    response: oneshot::Sender<Result<Bytes, StdioError>>,
-    /// The child has been, or is being, sent the request.
+    response: oneshot::Sender<Result<Bytes, DuplexError>>,
+    /// The server has been, or is being, sent the request.
     sent: bool,
     dropped: u64,
 }
@@ -50,12 +52,12 @@ struct Call {
 #[derive(Default)]
 struct Calls {
     in_flight: HashMap<u64, Call>,
-    /// Set once the child is lost.
-    closed: Option<StdioError>,
+    /// Set once the connection is lost.
+    closed: Option<DuplexError>,
 }
 
-/// The connection to one child.
-pub(super) struct Link {
+/// The connection to one server, as its calls see it.
+pub(in crate::upstream) struct Link {
     name: String,
     next_id: AtomicU64,
     calls: Mutex<Calls>,
@@ -63,7 +65,7 @@ pub(super) struct Link {
     /// Cancellations. Unbounded, because they come from `drop`; at most one for each request
     /// that was written.
     cancellations: mpsc::UnboundedSender<Bytes>,
-    /// Answers to requests of the child. When it reads none, the next ones are not given.
+    /// Answers to requests of the server. When it reads none, the next ones are not given.
     answers: mpsc::Sender<Bytes>,
     broken: watch::Sender<bool>,
     hello: OnceLock<Arc<Hello>>,
@@ -71,21 +73,42 @@ pub(super) struct Link {
     on_notification: OnNotification,
 }
 
-/// What the writer of a link reads from.
-pub(super) struct Queues {
-    pub(super) cancellations: mpsc::UnboundedReceiver<Bytes>,
-    pub(super) answers: mpsc::Receiver<Bytes>,
-    pub(super) requests: mpsc::Receiver<Outgoing>,
+/// What the writer of a connection reads from.
+pub(in crate::upstream) struct Queues {
+    cancellations: mpsc::UnboundedReceiver<Bytes>,
+    answers: mpsc::Receiver<Bytes>,
+    requests: mpsc::Receiver<Outgoing>,
 }
 
 impl Queues {
-    pub(super) fn are_empty(&self) -> bool {
+    /// The next message to be written, one line without its end; `None` when nobody is left to
+    /// give any. Cancellations and answers go before requests. Nothing is lost when this is
+    /// dropped.
+    pub(in crate::upstream) async fn next(&mut self, link: &Link) -> Option<Bytes> {
+        loop {
+            let next = tokio::select! {
+                biased;
+                Some(message) = self.cancellations.recv() => Outgoing { id: None, message },
+                Some(message) = self.answers.recv() => Outgoing { id: None, message },
+                Some(request) = self.requests.recv() => request,
+                else => return None,
+            };
+            // Cancelled while it waited here: the server need not hear of it.
+            if next.id.is_none_or(|id| link.goes_out(id)) {
+                return Some(next.message);
+            }
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(in crate::upstream) fn are_empty(&self) -> bool {
         self.cancellations.is_empty() && self.answers.is_empty() && self.requests.is_empty()
     }
 }
 
 impl Link {
-    pub(super) fn new(
+    /// A link and the queues that its writer is to empty.
+    pub(in crate::upstream) fn new(
         name: &str,
         hidden: Hidden,
         on_notification: OnNotification,
@@ -113,13 +136,14 @@ impl Link {
         (Arc::new(link), queues)
     }
 
-    /// The start of what the child wrote, for the log.
-    pub(super) fn excerpt(&self, text: &[u8]) -> String {
+    /// The start of what the server wrote, for the log.
+    pub(in crate::upstream) fn excerpt(&self, text: &[u8]) -> String {
         let text = String::from_utf8_lossy(text);
         wire::excerpt(self.hidden.out_of(&text).as_bytes())
     }
 
-    pub(super) fn name(&self) -> &str {
+    /// The backend, for messages.
+    pub(in crate::upstream) fn name(&self) -> &str {
         &self.name
     }
 
@@ -135,12 +159,12 @@ impl Link {
         self.hello.get_or_init(|| Arc::new(hello)).clone()
     }
 
-    /// Queues a request. `keep` keeps the child alive for as long as the call is.
+    /// Queues a request. `keep` keeps the connection alive for as long as the call is.
     pub(super) async fn request(
         self: &Arc<Self>,
         request: Request,
         keep: Option<Arc<Handle>>,
-    ) -> Result<Replies, StdioError> {
+    ) -> Result<Replies, DuplexError> {
         let Request {
             body,
             id,
@@ -167,33 +191,33 @@ impl Link {
             .chain(progress_token)
             .map(|at| (at, ours.as_bytes()))
             .collect();
-        let line = wire::line(wire::splice(&body, &mut edits, 1));
+        let message = wire::line(wire::splice(&body, &mut edits));
         drop(body);
 
         self.admit(key, call)?;
         let replies = Replies::new(key, self.clone(), notifications_out, response_out, keep);
-        // Failing means that the child is being lost; the replies will say why.
+        // Failing means that the connection is being lost; the replies will say why.
         let _ = self
             .requests
             .send(Outgoing {
                 id: Some(key),
-                line,
+                message,
             })
             .await;
         Ok(replies)
     }
 
     /// Queues a notification.
-    pub(super) async fn notify(&self, message: &[u8]) -> Result<(), StdioError> {
-        let line = wire::line(wire::splice(message, &mut [], 1));
-        let sent = self.requests.send(Outgoing { id: None, line }).await;
+    pub(super) async fn notify(&self, message: &[u8]) -> Result<(), DuplexError> {
+        let message = wire::line(message.to_vec());
+        let sent = self.requests.send(Outgoing { id: None, message }).await;
         match self.calls.lock().closed.clone() {
             Some(error) => Err(error),
-            None => sent.map_err(|_| StdioError::Closed),
+            None => sent.map_err(|_| DuplexError::Closed),
         }
     }
 
-    fn admit(&self, key: u64, call: Call) -> Result<(), StdioError> {
+    fn admit(&self, key: u64, call: Call) -> Result<(), DuplexError> {
         let mut calls = self.calls.lock();
         if let Some(error) = &calls.closed {
             return Err(error.clone());
@@ -203,13 +227,13 @@ impl Link {
     }
 
     /// Says that the request is being written; `false` when its caller has gone meanwhile.
-    pub(super) fn goes_out(&self, key: u64) -> bool {
+    fn goes_out(&self, key: u64) -> bool {
         let mut calls = self.calls.lock();
         let call = calls.in_flight.get_mut(&key);
         call.map(|call| call.sent = true).is_some()
     }
 
-    /// Gives a call up, and tells the child if `cancel`.
+    /// Gives a call up, and tells the server if `cancel`.
     pub(super) fn forget(&self, key: u64, cancel: bool) {
         let call = self.calls.lock().in_flight.remove(&key);
         if cancel && call.is_some_and(|call| call.sent) {
@@ -221,18 +245,18 @@ impl Link {
     }
 
     /// Says that one end of the connection has closed.
-    pub(super) fn breaks(&self) {
+    pub(in crate::upstream) fn breaks(&self) {
         self.broken.send_replace(true);
     }
 
     /// Waits until one end of the connection has closed.
-    pub(super) async fn broken(&self) {
+    pub(in crate::upstream) async fn broken(&self) {
         // The sender is ours, so it cannot have gone.
         let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
     }
 
     /// Fails every call in flight and all that follow. The first reason stays.
-    pub(super) fn close(&self, error: &StdioError) {
+    pub(in crate::upstream) fn close(&self, error: &DuplexError) {
         let lost = {
             let mut calls = self.calls.lock();
             calls.closed.get_or_insert_with(|| error.clone());
@@ -243,11 +267,21 @@ impl Link {
         }
     }
 
-    /// Takes a line from the child to whom it belongs.
-    ///
-    /// # Errors
-    /// What is wrong with it, for the log.
-    pub(super) fn incoming(&self, line: Bytes) -> Result<(), String> {
+    /// Takes a message of the server to whom it belongs.
+    pub(in crate::upstream) fn take(&self, message: Bytes, throttle: &mut Throttle) {
+        if let Err(problem) = self.incoming(message) {
+            self.complain(problem, throttle);
+        }
+    }
+
+    /// Logs what is wrong with a message.
+    pub(in crate::upstream) fn complain(&self, problem: String, throttle: &mut Throttle) {
+        if let Some(suppressed) = throttle.admit() {
+            tracing::warn!(target: "mcp::upstream", backend = self.name, suppressed, "{problem}");
+        }
+    }
+
+    fn incoming(&self, line: Bytes) -> Result<(), String> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -258,7 +292,7 @@ impl Link {
                 let what = format!("not a JSON-RPC message ({reason}): {}", self.excerpt(&line));
                 // When it says whose answer it is meant to be, that caller need not wait on.
                 if let Some(call) = error.id().and_then(|id| self.answered(id.of(&line))) {
-                    let _ = call.response.send(Err(StdioError::Garbage { reason }));
+                    let _ = call.response.send(Err(DuplexError::Garbage { reason }));
                 }
                 return Err(what);
             }
@@ -279,13 +313,21 @@ impl Link {
             .and_then(|id| Some((id, self.answered(id.of(line))?)));
         let Some((id, call)) = call else {
             // Usually the answer to a call that has been cancelled, which may cross.
-            tracing::debug!(target: "mcp::stdio", backend = self.name, "answer to no call: {}", self.excerpt(line));
+            tracing::debug!(
+                backend = self.name,
+                "answer to no call: {}",
+                self.excerpt(line)
+            );
             return Ok(());
         };
         if call.dropped > 0 {
-            tracing::debug!(target: "mcp::stdio", backend = self.name, dropped = call.dropped, "progress notifications dropped: the client reads too slowly");
+            tracing::debug!(
+                backend = self.name,
+                dropped = call.dropped,
+                "progress notifications dropped: the client reads too slowly"
+            );
         }
-        let restored = wire::splice(line, &mut [(id.range(), &call.id)], 0);
+        let restored = wire::splice(line, &mut [(id.range(), &call.id)]);
         let _ = call.response.send(Ok(restored.into()));
         Ok(())
     }
@@ -305,7 +347,7 @@ impl Link {
             if let Some(call) = self.calls.lock().in_flight.get_mut(&key)
                 && let Some(notifications) = &call.notifications
             {
-                let restored = wire::splice(&line, &mut [(at.range(), &call.token)], 0);
+                let restored = wire::splice(&line, &mut [(at.range(), &call.token)]);
                 if notifications.try_send(restored.into()).is_err() {
                     call.dropped += 1;
                 }
@@ -341,7 +383,7 @@ impl Link {
     }
 }
 
-/// The key that a child gives back as id or token. Only the text that was sent is taken:
+/// The key that a server gives back as id or token. Only the text that was sent is taken:
 /// `"7"`, `7.0` and `07` are none of ours.
 fn key(text: &[u8]) -> Option<u64> {
     let key: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;

@@ -1,10 +1,10 @@
-//! Between the stack and a child: a [`Call`] becomes a request in the backend's era, and what
+//! Between the stack and a server: a [`Call`] becomes a request in the backend's era, and what
 //! comes back a [`Reply`] in the client's.
 
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{Incoming, Replies, Request, Stdio, StdioError};
+use super::{Duplex, DuplexError, Incoming, Replies, Request};
 use crate::{
     call::{Answer, Call, Era, Method, Reply},
     envelope::{self, Span},
@@ -12,13 +12,13 @@ use crate::{
     upstream::{Greeting, message},
 };
 
-/// A stdio backend as the innermost service of a stack.
+/// A backend behind one connection, as the innermost service of a stack.
 #[derive(Debug)]
 pub struct Adapter {
-    stdio: Stdio,
+    duplex: Duplex,
 }
 
-/// A call that the child has.
+/// A call that the server has.
 struct Exchange {
     call: Call,
     /// The backend's era.
@@ -30,23 +30,23 @@ struct Exchange {
 impl Adapter {
     /// The adapter of this backend.
     #[must_use]
-    pub fn new(stdio: Stdio) -> Self {
-        Self { stdio }
+    pub fn new(duplex: Duplex) -> Self {
+        Self { duplex }
     }
 
     /// The backend, for its state.
     #[must_use]
-    pub fn stdio(&self) -> &Stdio {
-        &self.stdio
+    pub fn duplex(&self) -> &Duplex {
+        &self.duplex
     }
 
-    /// What the server says of itself; starts it if it does not run.
+    /// What the server says of itself; connects to it first if need be.
     ///
     /// # Errors
-    /// It cannot be started, or does not greet.
+    /// It cannot be reached, or does not greet.
     pub async fn greet(&self) -> Result<Greeting, CallError> {
         let hello = self
-            .stdio
+            .duplex
             .hello()
             .await
             .map_err(|error| self.unavailable(&error))?;
@@ -62,11 +62,12 @@ impl Adapter {
     /// See [`CallError`].
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         if call.method == Method::Listen {
-            let what = "Method not found: subscriptions/listen is not offered for stdio backends";
+            let what =
+                "Method not found: subscriptions/listen is not offered for this kind of backend";
             return Err(CallError::refused(crate::error::METHOD_NOT_FOUND, what));
         }
         let hello = self
-            .stdio
+            .duplex
             .hello()
             .await
             .map_err(|error| self.unavailable(&error))?;
@@ -84,11 +85,11 @@ impl Adapter {
             progress_token,
         };
         let replies = self
-            .stdio
+            .duplex
             .request(request)
             .await
             .map_err(|error| self.unavailable(&error))?;
-        let backend = self.stdio.name().to_owned();
+        let backend = self.duplex.name().to_owned();
         Exchange {
             call,
             from: hello.era,
@@ -99,13 +100,13 @@ impl Adapter {
         .await
     }
 
-    /// Ends the child in order.
+    /// Ends the connection in order.
     pub async fn close(&self) {
-        self.stdio.shutdown().await;
+        self.duplex.shutdown().await;
     }
 
-    fn unavailable(&self, error: &StdioError) -> CallError {
-        CallError::unavailable(self.stdio.name(), error.for_client(), error.detail())
+    fn unavailable(&self, error: &DuplexError) -> CallError {
+        CallError::unavailable(self.duplex.name(), error.for_client(), error.detail())
     }
 }
 
@@ -142,13 +143,18 @@ impl Exchange {
     }
 
     async fn next(&mut self) -> Result<Part, CallError> {
-        let body = match self.replies.next().await.unwrap_or(Err(StdioError::Closed)) {
+        let body = match self
+            .replies
+            .next()
+            .await
+            .unwrap_or(Err(DuplexError::Closed))
+        {
             Ok(Incoming::Notification(message)) => return Ok(Part::Passed(message)),
             Ok(Incoming::Response(body)) => body,
             Err(error) => return Err(self.lost(&error)),
         };
         let scanned = envelope::scan(&body).map_err(|error| {
-            self.lost(&StdioError::Garbage {
+            self.lost(&DuplexError::Garbage {
                 reason: error.to_string(),
             })
         })?;
@@ -156,10 +162,10 @@ impl Exchange {
             .map(Part::Last)
     }
 
-    fn lost(&self, error: &StdioError) -> CallError {
+    fn lost(&self, error: &DuplexError) -> CallError {
         let (backend, reason) = (self.backend.clone(), error.for_client());
         match error {
-            StdioError::Garbage { .. } => CallError::BadAnswer { backend, reason },
+            DuplexError::Garbage { .. } => CallError::BadAnswer { backend, reason },
             _ => CallError::Gone { backend, reason },
         }
     }

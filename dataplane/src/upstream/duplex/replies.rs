@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Handle, StdioError, link::Link};
+use super::{DuplexError, Handle, link::Link};
 
 /// What comes back for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +27,18 @@ pub struct Replies {
     key: u64,
     link: Arc<Link>,
     notifications: Option<mpsc::Receiver<Bytes>>,
-    response: Option<oneshot::Receiver<Result<Bytes, StdioError>>>,
+    response: Option<oneshot::Receiver<Result<Bytes, DuplexError>>>,
     keep: Option<Arc<Handle>>,
 }
 
 impl Replies {
-    /// The receiving end of the call `key`. It is cancelled with the child when dropped, and
+    /// The receiving end of the call `key`. It is cancelled at the server when dropped, and
     /// keeps its backend, if `keep` says that it has a caller.
     pub(super) fn new(
         key: u64,
         link: Arc<Link>,
         notifications: Option<mpsc::Receiver<Bytes>>,
-        response: oneshot::Receiver<Result<Bytes, StdioError>>,
+        response: oneshot::Receiver<Result<Bytes, DuplexError>>,
         keep: Option<Arc<Handle>>,
     ) -> Self {
         Self {
@@ -51,13 +51,13 @@ impl Replies {
     }
 
     /// The next item; `None` after the response or the error.
-    pub async fn next(&mut self) -> Option<Result<Incoming, StdioError>> {
+    pub async fn next(&mut self) -> Option<Result<Incoming, DuplexError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
 impl Stream for Replies {
-    type Item = Result<Incoming, StdioError>;
+    type Item = Result<Incoming, DuplexError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // The sender goes with the response, so all progress comes before it.
@@ -70,7 +70,7 @@ impl Stream for Replies {
         let Some(response) = &mut self.response else {
             return Poll::Ready(None);
         };
-        let outcome = ready!(Pin::new(response).poll(cx)).unwrap_or(Err(StdioError::Closed));
+        let outcome = ready!(Pin::new(response).poll(cx)).unwrap_or(Err(DuplexError::Closed));
         self.response = None;
         Poll::Ready(Some(outcome.map(Incoming::Response)))
     }
