@@ -10,6 +10,7 @@ use mcp_dataplane::{
     call::{Era, Method},
     catalog::{About, Lists, list::List},
     node::Node,
+    peer::Peers,
     sealed::KeyRing,
     session::Sessions,
     settings::Settings,
@@ -75,6 +76,7 @@ fn a_backend_of_a_big_table_costs_little_and_a_change_of_all_leaves_nothing_behi
         None,
         2,
         Sessions::new(KeyRing::of(&[[7; 32]])),
+        Peers::none("memory"),
         runtime.handle().clone(),
     ));
     node.discoveries.close();

@@ -13,6 +13,7 @@
 //! - `store`: where revisions are kept (`store/sqlite`, `store/postgres`);
 //! - `vault`: seals what must not be readable there;
 //! - `sets`: values of Secrets, session keys and revocations, beside the revisions;
+//! - `peers`: the data planes that live, for each other;
 //! - `publish`: the newest revision in memory, and what a node is to see;
 //!   `publish/follow` brings in what other control planes write;
 //! - `sync`: the streams to the data planes, and what is known of each node;
@@ -35,6 +36,7 @@ mod change;
 mod clock;
 mod identity;
 mod listen;
+mod peers;
 mod publish;
 mod reports;
 mod serve;
@@ -58,6 +60,7 @@ use api::{
 use change::{ChangeError, Changes};
 use identity::Identities;
 use listen::Limits;
+use peers::Peers;
 use publish::follow::Follow;
 use reports::Reports;
 use serve::{Tls, secure};
@@ -271,9 +274,11 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         rest::Server::start(Arc::clone(&api), incoming, address)
     });
     let incoming = listen::accept(listener, grpc_tls, Limits::of(GRPC_CONNECTIONS));
+    let peers = Arc::new(Peers::new(Arc::clone(&nodes), Arc::clone(&identities)));
     let sync = Sync::new(
         publisher,
         Arc::clone(sets.shown()),
+        Arc::clone(&peers),
         Arc::clone(&nodes),
         stopped.clone(),
     );
@@ -282,6 +287,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let follow = tokio::spawn(follow.run(stopped.clone()));
     let tend = tokio::spawn(sets.run(stopped.clone()));
     let mut background = vec![tokio::spawn(Arc::clone(&identities).run(stopped.clone()))];
+    background.push(tokio::spawn(peers.run(stopped.clone())));
     let keep = |tls: &Tls| tokio::spawn(Arc::clone(&tls.shown).keep());
     background.extend(tls.as_ref().map(keep));
     let persist = tokio::spawn(Arc::clone(&nodes).persist(Arc::clone(&store), stopped));

@@ -306,7 +306,7 @@ impl Sets {
                 SetKind::Secrets => current.secrets.version = version,
                 SetKind::SessionKeys => current.session_keys.version = version,
                 SetKind::Revocations => current.revocations.version = version,
-                SetKind::Unspecified => {}
+                SetKind::Peers | SetKind::Unspecified => {}
             }
         }
         let mut values = BTreeMap::new();

@@ -298,6 +298,8 @@ pub(crate) struct NodeRow {
     pub(crate) sets: Vec<SetVersion>,
     /// Why newer ones are not.
     pub(crate) set_problems: Vec<Problem>,
+    /// Where its peer listener is; empty: nowhere.
+    pub(crate) peer_address: String,
 }
 
 /// The store could not do what it was asked.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{identity::credential::Credential, publish::Publisher, sets::Shown};
+use crate::{identity::credential::Credential, peers::Peers, publish::Publisher, sets::Shown};
 
 mod end;
 mod hello;
@@ -33,6 +33,7 @@ const WINDOW: usize = 2;
 pub(crate) struct Sync {
     publisher: Arc<Publisher>,
     sets: Arc<Shown>,
+    peers: Arc<Peers>,
     nodes: Arc<node::Registry>,
     shutdown: watch::Receiver<bool>,
 }
@@ -41,12 +42,14 @@ impl Sync {
     pub(crate) fn new(
         publisher: Arc<Publisher>,
         sets: Arc<Shown>,
+        peers: Arc<Peers>,
         nodes: Arc<node::Registry>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         Self {
             publisher,
             sets,
+            peers,
             nodes,
             shutdown,
         }
@@ -71,7 +74,7 @@ impl FleetSync for Sync {
             credential,
             sender,
             Arc::clone(&self.publisher),
-            Arc::clone(&self.sets),
+            (Arc::clone(&self.sets), self.peers.subscribe()),
             Arc::clone(&self.nodes),
             self.shutdown.clone(),
         ));

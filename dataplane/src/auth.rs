@@ -6,11 +6,13 @@ pub mod revoked;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use serde::{Deserialize, Serialize};
 
 use revoked::{Revoked, Verdict};
 
-/// Who a client is, as far as the gateway's AuthPolicy tells.
-#[derive(Debug, PartialEq, Eq)]
+/// Who a client is, as far as the gateway's AuthPolicy tells. Data planes tell each other,
+/// with the requests that they relay.
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Principal {
     /// Stable and free of secrets: `anonymous`, or `bearer:` and the first 16
     /// hex digits of the token's SHA-256.

@@ -9,10 +9,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 
-use crate::codec::sse;
+use crate::{codec::sse, peer::passing::Passing};
 
 /// Messages to be sent as events, or texts to be sent as they are.
 pub type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// A body ends before its end: its client must not take it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct Broken;
 
 /// Body of a response to a client.
 pub struct Body(Kind);
@@ -23,6 +28,7 @@ enum Kind {
     Parts(std::vec::IntoIter<Bytes>),
     Events(Events),
     Frames(Events),
+    Passing(Box<Passing>),
 }
 
 impl Body {
@@ -55,11 +61,16 @@ impl Body {
     pub fn frames(frames: Events) -> Self {
         Self(Kind::Frames(frames))
     }
+
+    /// What another data plane answers.
+    pub(crate) fn passing(passing: Passing) -> Self {
+        Self(Kind::Passing(Box::new(passing)))
+    }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -97,11 +108,16 @@ impl http_body::Body for Body {
                     Poll::Ready(Some(Ok(Frame::data(out.freeze()))))
                 }
             },
+            Kind::Passing(passing) => passing.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Empty)
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Passing(passing) => passing.is_over(),
+            Kind::Whole(_) | Kind::Parts(_) | Kind::Events(_) | Kind::Frames(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -111,6 +127,7 @@ impl http_body::Body for Body {
             Kind::Parts(parts) => {
                 SizeHint::with_exact(parts.as_slice().iter().map(|p| p.len() as u64).sum())
             }
+            Kind::Passing(passing) => passing.size_hint(),
             Kind::Events(_) | Kind::Frames(_) => SizeHint::default(),
         }
     }

@@ -42,6 +42,8 @@ pub struct Inbound {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// Another data plane has let it in and relayed it.
+    pub relayed: bool,
 }
 
 /// Answers a POST.

@@ -19,6 +19,7 @@ use fleet_proto::validate::Valid;
 use tokio::sync::watch;
 
 pub use link::LinkError;
+pub(crate) use link::identity::{Identity, node_of};
 pub use status::Status;
 
 use crate::{
@@ -52,6 +53,25 @@ pub struct Restored {
 
 /// The way to the control planes, if there are any.
 pub struct Way(Option<Arc<Link>>);
+
+/// The certificate of this node, which is renewed from time to time.
+#[derive(Clone)]
+pub(crate) struct Certificate(Arc<Link>);
+
+impl Certificate {
+    /// As it is now; `None`: the node has not joined yet.
+    pub(crate) fn current(&self) -> Option<Arc<Identity>> {
+        self.0.identity()
+    }
+}
+
+impl Way {
+    /// The certificate of this node; `None`: it has none, and will get none.
+    pub(crate) fn certificate(&self) -> Option<Certificate> {
+        let link = self.0.as_ref().filter(|link| link.joins())?;
+        Some(Certificate(Arc::clone(link)))
+    }
+}
 
 /// Finds the way to the control planes, without going it.
 ///
@@ -151,7 +171,7 @@ pub async fn follow(node: Arc<Node>, restored: Restored, way: Way) {
                     node.clone(),
                 ));
             }
-            let boot_id = uuid::Uuid::new_v4().to_string();
+            let boot_id = node.peers.me().boot.clone();
             let reports = reports::run(node.clone(), boot_id.clone(), Arc::clone(&link));
             let renewal = Arc::clone(&link).keep();
             let sync = stream::follow(node, link, boot_id, (held, sets), applied);

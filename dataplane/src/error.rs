@@ -38,6 +38,10 @@ pub const BACKEND_BAD_ANSWER: i64 = -31_003;
 /// Ours: the connection broke, or the process died, during the call.
 pub const BACKEND_GONE: i64 = -31_004;
 
+/// Ours: the data plane on which the session lives cannot be reached, or went away during
+/// the call.
+pub const HOME_GONE: i64 = -31_010;
+
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {

@@ -8,7 +8,8 @@
 //! - [`auth`]: credentials to a principal;
 //! - [`codec`]: HTTP to [`call::Call`] and back, for both eras; [`envelope`]: scan and
 //!   splice of JSON-RPC; [`body`]: response bodies;
-//! - [`session`], [`sealed`]: sessions of legacy clients;
+//! - [`session`], [`sealed`]: sessions of legacy clients; [`peer`]: those that live on
+//!   other data planes;
 //! - [`stack`]: the whole call path; [`route`]: name or URI to backend;
 //! - [`catalog`]: what backends offer;
 //! - [`backend`]: one MCP server and its resilience stack;
@@ -34,6 +35,7 @@ pub mod error;
 pub mod listen;
 pub mod logs;
 pub mod node;
+pub mod peer;
 pub mod resolve;
 pub mod route;
 pub mod sealed;
@@ -82,6 +84,15 @@ pub enum StartError {
         "--admin-listen {0} is not a loopback address: set MCP_FLEET_ADMIN_LISTENER_TOKEN to the token that it is to ask for"
     )]
     OpenAdmin(SocketAddr),
+    /// Peers know each other by their certificates.
+    #[error(
+        "--peer-listen: this node has no certificate, by which others would know it: join with \
+         --join-token-file, or leave it out"
+    )]
+    NoCertificate,
+    /// Others cannot reach what is no address.
+    #[error("--peer-advertise {0:?}: it must be HOST or HOST:PORT")]
+    Advertise(String),
     /// The way to the control planes is not as it should be.
     #[error(transparent)]
     Link(#[from] control::LinkError),
@@ -126,6 +137,7 @@ pub struct DataPlane {
     admin_addr: SocketAddr,
     workers: Workers,
     acceptor: JoinHandle<()>,
+    peers: Option<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -149,6 +161,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let admin = listen_on("--admin-listen", settings.admin_listen, plain_is_fine).await?;
     let way = control::way(&settings)?;
     let (mcp_addr, admin_addr) = (mcp.local_addr()?, admin.local_addr()?);
+    let (peers, peer_listener) = peer::open(&settings, &way).await?;
     let ring = key_ring(&settings)?;
     let kept = control::kept_sets(&settings)?;
     let workers = match settings.workers {
@@ -159,7 +172,8 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         settings,
         tls,
         workers,
-        Sessions::new(ring),
+        Sessions::new(ring).at(peers.me().clone()),
+        peers,
         Handle::current(),
     ));
     // Before anybody is served: what was kept on disk is there from the first request on.
@@ -167,6 +181,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
     let workers = Workers::start(&node)?;
     let router = admin::router(node.clone());
     let acceptor = tokio::spawn(workers.accept(mcp));
+    let peers = peer_listener.map(|listener| tokio::spawn(workers.accept_peers(listener)));
     let mut tasks = vec![
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored, way)),
@@ -185,6 +200,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         admin_addr,
         workers,
         acceptor,
+        peers,
         tasks,
     })
 }
@@ -229,6 +245,9 @@ impl DataPlane {
         // closed under the call that it was opened for.
         workers.close();
         let _ = self.acceptor.await;
+        if let Some(peers) = self.peers {
+            let _ = peers.await;
+        }
         // Not `spawn_blocking`: the runtime would wait for it when it is dropped,
         // however long the last call takes.
         let (done, stopped) = tokio::sync::oneshot::channel();
@@ -243,6 +262,7 @@ impl DataPlane {
             task.abort();
         }
         self.node.discoveries.close();
+        self.node.peers.forget();
         let worker = self.node.background_worker();
         let table = self.node.table.swap(Arc::default());
         let closing = table

@@ -77,21 +77,31 @@ async fn admit(
         .auth
         .admit(&head.headers, gateway.project(), &node.revoked.load())
         .map_err(|denied| deny(&denied))?;
-    let mut inbound = Inbound {
+    let inbound = Inbound {
         node,
         worker,
         gateway,
         principal,
         headers: head.headers,
         body: Bytes::new(),
+        relayed: false,
     };
-    match head.method {
+    dispatch(head.method, inbound, body).await
+}
+
+/// Answers a request that has been let in, here or by another data plane.
+pub(crate) async fn dispatch(
+    verb: Verb,
+    mut inbound: Inbound,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    match verb {
         Verb::POST => {
             json_only(&inbound.headers)?;
             inbound.body = read(&inbound.headers, body).await?;
             Ok(codec::post(inbound).await)
         }
-        Verb::DELETE => Ok(codec::legacy::delete(&inbound)),
+        Verb::DELETE => Ok(Box::pin(codec::legacy::delete(&inbound)).await),
         // Without a session there is nothing to get, as in 2026-07-28.
         Verb::GET if inbound.headers.contains_key(SESSION_ID) => {
             Ok(Box::pin(codec::legacy::get(&inbound)).await)

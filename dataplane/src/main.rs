@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use mcp_dataplane::{
     listen::tls::TlsFiles,
     logs,
-    settings::{Allow, Credentials, Files, Guard, Secret, Settings, Source},
+    settings::{Allow, Credentials, Files, Guard, PeerListen, Secret, Settings, Source},
     upstream::guard,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +29,14 @@ struct Flags {
     /// Only from the environment: a command line is visible to all users.
     #[arg(skip = std::env::var("MCP_FLEET_ADMIN_LISTENER_TOKEN").ok())]
     admin_token: Option<String>,
+    /// Where other data planes of the fleet connect (mutual TLS): ADDRESS:PORT, or `off`. Left out:
+    /// port 8183 at the address of --listen, if this node joins with a certificate.
+    #[arg(long, value_name = "ADDR", env = "MCP_FLEET_PEER_LISTEN", value_parser = peer_listen)]
+    peer_listen: Option<PeerListen>,
+    /// Where they find this node, as HOST or HOST:PORT; left out: at the address of --peer-listen
+    /// or, where that is any address, that of this machine on its way to the control plane.
+    #[arg(long, value_name = "HOST[:PORT]", env = "MCP_FLEET_PEER_ADVERTISE")]
+    peer_advertise: Option<String>,
     /// gRPC address of the control plane; several, separated by commas or given one by
     /// one, are tried in random order.
     #[arg(
@@ -168,6 +176,16 @@ enum OnOff {
     Off,
 }
 
+fn peer_listen(text: &str) -> Result<PeerListen, String> {
+    match text {
+        "off" => Ok(PeerListen::Off),
+        address => address
+            .parse()
+            .map(PeerListen::At)
+            .map_err(|_| "it is neither ADDRESS:PORT nor `off`".to_owned()),
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -252,6 +270,8 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         listen: flags.listen,
         admin_listen: flags.admin_listen,
         admin_token: flags.admin_token,
+        peer_listen: flags.peer_listen.unwrap_or_default(),
+        peer_advertise: flags.peer_advertise.filter(|text| !text.is_empty()),
         tls: flags
             .tls_cert
             .zip(flags.tls_key)

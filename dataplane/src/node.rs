@@ -17,6 +17,7 @@ use crate::{
     catalog::{kept::Kept, schedule::Discovery},
     control,
     listen::tls::Tls,
+    peer::Peers,
     secrets::Secrets,
     session::Sessions,
     settings::Settings,
@@ -45,6 +46,8 @@ pub struct Node {
     pub(crate) kept: Option<Kept>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
+    /// The other data planes.
+    pub peers: Peers,
     /// Counters.
     pub metrics: Metrics,
     /// Where control stream, discovery and child processes live.
@@ -74,6 +77,7 @@ impl Node {
         tls: Option<Arc<Tls>>,
         workers: usize,
         sessions: Sessions,
+        peers: Peers,
         background: Handle,
     ) -> Self {
         Self {
@@ -95,6 +99,7 @@ impl Node {
             settings,
             workers,
             sessions,
+            peers,
             background,
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod asked;
 mod ended;
+mod home;
 pub mod inflight;
 pub mod resume;
 pub mod stream;
@@ -28,6 +29,8 @@ use serde_json::value::RawValue;
 
 use asked::Owed;
 use ended::Ended;
+pub use ended::Endings;
+pub use home::Home;
 use inflight::InFlight;
 use stream::Streams;
 
@@ -61,6 +64,9 @@ struct Token {
     i: Box<RawValue>,
     /// `capabilities`.
     c: Box<RawValue>,
+    /// Where it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h: Option<Home>,
 }
 
 /// A session of a legacy client.
@@ -69,6 +75,7 @@ pub struct Session {
     principal: String,
     gateway: String,
     expires: u64,
+    home: Option<Home>,
     /// The negotiated version.
     pub version: ProtocolVersion,
     /// JSON text of the client's `clientInfo`.
@@ -182,6 +189,8 @@ pub struct Sessions {
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<HashMap<String, Arc<Session>>>,
     ended: Mutex<Ended>,
+    /// This node: where those live that it opens.
+    home: Option<Home>,
 }
 
 impl std::fmt::Debug for Session {
@@ -203,6 +212,16 @@ impl Sessions {
             own: Mutex::new(ring),
             live: Mutex::default(),
             ended: Mutex::default(),
+            home: None,
+        }
+    }
+
+    /// The same on this node: sessions that it opens name it as their home.
+    #[must_use]
+    pub fn at(self, home: Home) -> Self {
+        Self {
+            home: Some(home),
+            ..self
         }
     }
 
@@ -227,6 +246,7 @@ impl Sessions {
             } else {
                 capabilities
             }),
+            h: self.home.clone(),
         };
         let id = self
             .shared
@@ -271,9 +291,43 @@ impl Sessions {
 
     /// Ends a session: its id is good no longer.
     pub fn end(&self, id: &str, session: &Session) {
-        self.ended.lock().add(session.name.clone(), session.expires);
+        self.ended.lock().tell(&session.name, session.expires);
         self.live.lock().remove(id);
         session.close_streams();
+    }
+
+    /// What has ended, and what ends from now on.
+    #[must_use]
+    pub fn endings(&self) -> Endings {
+        self.ended.lock().endings()
+    }
+
+    /// Ends sessions that were ended on other nodes: these, by name and expiry, and all
+    /// that expire by then. Gives those that had something here.
+    #[must_use]
+    pub fn ended_elsewhere(
+        &self,
+        names: HashMap<String, u64>,
+        all_until: u64,
+    ) -> Vec<Arc<Session>> {
+        let mut ended = self.ended.lock();
+        ended.add_all_until(all_until);
+        let mut gone = Vec::new();
+        self.live.lock().retain(|_, session| {
+            let ends = session.expires <= all_until || names.contains_key(&session.name);
+            if ends {
+                gone.push(session.clone());
+            }
+            !ends
+        });
+        for (name, expires) in names {
+            ended.add(name.into(), expires);
+        }
+        drop(ended);
+        for session in &gone {
+            session.close_streams();
+        }
+        gone
     }
 
     /// Seals and opens with these keys from now on; this node's own only opens. Gives
@@ -321,7 +375,7 @@ impl Sessions {
         });
         let mut ended = self.ended.lock();
         for session in &gone {
-            ended.add(session.name.clone(), session.expires);
+            ended.add(session.name.as_str().into(), session.expires);
         }
         gone
     }
@@ -413,6 +467,7 @@ fn session(
 ) -> Session {
     Session {
         name: token.n,
+        home: token.h,
         principal: principal.to_owned(),
         gateway: gateway.to_owned(),
         expires,

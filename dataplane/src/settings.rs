@@ -21,6 +21,12 @@ pub struct Settings {
     /// Token that `/metrics` and `/admin` ask for (RFC 6750). Required where
     /// [`admin_listen`](Self::admin_listen) is not loopback.
     pub admin_token: Option<String>,
+    /// Where other data planes of the fleet connect.
+    pub peer_listen: PeerListen,
+    /// Where they find that, as `HOST` or `HOST:PORT`. `None`: at the address that is
+    /// listened on or, where that is any, that of this machine on its way to the control
+    /// plane.
+    pub peer_advertise: Option<String>,
     /// Certificate and key of both listeners; `None`: no TLS.
     pub tls: Option<TlsFiles>,
     /// Accept addresses beyond loopback without TLS.
@@ -51,6 +57,23 @@ pub struct Settings {
     /// Lame-duck time on shutdown: not ready, but still serving.
     pub drain: std::time::Duration,
 }
+
+/// Where other data planes connect. They do so with their certificates only (mutual TLS),
+/// so a node that has none, and gets none, has no peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerListen {
+    /// Nowhere: sessions are opened anew where their requests arrive.
+    Off,
+    /// Where the node has a certificate: port [`PEER_PORT`] at the address where clients
+    /// connect, or a free one where theirs is. Taken by somebody else: nowhere.
+    #[default]
+    Joined,
+    /// There. It is an error if the node has no certificate, or the address is taken.
+    At(SocketAddr),
+}
+
+/// The port of the peer listener, if none is given.
+pub const PEER_PORT: u16 = 8183;
 
 /// Where configuration comes from.
 #[derive(Clone, Debug)]
@@ -221,6 +244,8 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9901)),
             admin_token: None,
+            peer_listen: PeerListen::Joined,
+            peer_advertise: None,
             tls: None,
             insecure: false,
             source: Source::ControlPlane {

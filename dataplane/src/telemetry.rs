@@ -218,6 +218,10 @@ pub fn render(node: &Node) -> String {
             gauge(name, saved.into()),
         )
     });
+    let (known, reached) = node.peers.counts();
+    let peers = [("yes", reached), ("no", known - reached)];
+    let peers = peers.map(|(is, count)| format!("mcp_fleet_peers{{reached=\"{is}\"}} {count}\n"));
+    let peers = peers.concat();
     let mut out = String::new();
     for (name, kind, help, lines) in [
         (
@@ -243,6 +247,18 @@ pub fn render(node: &Node) -> String {
             "gauge",
             "Sessions of legacy clients with state on this node.",
             gauge("mcp_fleet_sessions", node.sessions.len() as u64),
+        ),
+        (
+            "mcp_fleet_peers",
+            "gauge",
+            "Other data planes of the fleet, by whether they can be reached.",
+            peers,
+        ),
+        (
+            "mcp_fleet_relayed_total",
+            "counter",
+            "Requests of sessions that live on other data planes, sent on to them.",
+            gauge("mcp_fleet_relayed_total", node.peers.relayed()),
         ),
         (
             "mcp_fleet_revision",

@@ -32,6 +32,7 @@ use crate::{
     call::WorkerId,
     listen::{self, tls},
     node::Node,
+    peer,
 };
 
 /// A client that does not finish its request head in this time, idle time before
@@ -64,8 +65,16 @@ pub struct Workers {
 /// The acceptor's end of a worker.
 #[derive(Clone)]
 struct Hand {
-    connections: mpsc::Sender<StdStream>,
+    connections: mpsc::Sender<(Door, StdStream)>,
     load: Arc<AtomicUsize>,
+}
+
+/// Who connects.
+#[derive(Clone, Copy)]
+enum Door {
+    Clients,
+    /// Other data planes.
+    Peers,
 }
 
 /// Gives up its place in the worker's load.
@@ -116,7 +125,7 @@ impl Workers {
         let mut closed = self.closed.subscribe();
         async move {
             tokio::select! {
-                () = accept_all(&listener, &hands) => {}
+                () = accept_all(&listener, &hands, Door::Clients) => {}
                 () = stopped(&mut closed) => {}
             }
             // Closing a listener resets what waits in its queue, although a balancer may have sent a
@@ -124,7 +133,20 @@ impl Workers {
             if let Err(error) = bar(&listener) {
                 tracing::debug!(%error, "connections may come until the listener closes");
             }
-            let _ = tokio::time::timeout(LATE, accept_all(&listener, &hands)).await;
+            let _ = tokio::time::timeout(LATE, accept_all(&listener, &hands, Door::Clients)).await;
+        }
+    }
+
+    /// Accepts connections of other data planes until [`close`](Self::close). Their requests find
+    /// another node by themselves from then on.
+    pub fn accept_peers(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+        let hands = self.hands.clone();
+        let mut closed = self.closed.subscribe();
+        async move {
+            tokio::select! {
+                () = accept_all(&listener, &hands, Door::Peers) => {}
+                () = stopped(&mut closed) => {}
+            }
         }
     }
 
@@ -167,10 +189,10 @@ fn bar(listener: &TcpListener) -> io::Result<()> {
     ])
 }
 
-async fn accept_all(listener: &TcpListener, hands: &[Hand]) {
+async fn accept_all(listener: &TcpListener, hands: &[Hand], door: Door) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => hand_over(hands, stream).await,
+            Ok((stream, _)) => hand_over(hands, door, stream).await,
             Err(error) => {
                 // Out of descriptors: the next accept would fail as fast.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -180,7 +202,7 @@ async fn accept_all(listener: &TcpListener, hands: &[Hand]) {
     }
 }
 
-async fn hand_over(hands: &[Hand], stream: TcpStream) {
+async fn hand_over(hands: &[Hand], door: Door, stream: TcpStream) {
     let Some(hand) = hands
         .iter()
         .min_by_key(|hand| hand.load.load(Ordering::Relaxed))
@@ -192,7 +214,7 @@ async fn hand_over(hands: &[Hand], stream: TcpStream) {
         Err(error) => return tracing::warn!(%error, "a connection was lost before it was served"),
     };
     hand.load.fetch_add(1, Ordering::Relaxed);
-    if hand.connections.send(stream).await.is_err() {
+    if hand.connections.send((door, stream)).await.is_err() {
         hand.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -200,7 +222,7 @@ async fn hand_over(hands: &[Hand], stream: TcpStream) {
 async fn work(
     node: Arc<Node>,
     worker: WorkerId,
-    mut connections: mpsc::Receiver<StdStream>,
+    mut connections: mpsc::Receiver<(Door, StdStream)>,
     load: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -211,12 +233,12 @@ async fn work(
             stream = connections.recv() => stream,
             () = stopped(&mut stop) => None,
         };
-        let Some(stream) = stream else { break };
+        let Some((door, stream)) = stream else { break };
         let place = Place(load.clone());
         let (node, stop, done) = (node.clone(), stop.clone(), done.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection(node, worker, stream, stop).await {
+            if let Err(error) = connection(node, worker, door, stream, stop).await {
                 tracing::debug!(%error, "client connection ended");
             }
             drop(done);
@@ -246,6 +268,7 @@ pub(crate) async fn sweep(node: Arc<Node>, worker: WorkerId) {
 async fn connection(
     node: Arc<Node>,
     worker: WorkerId,
+    door: Door,
     stream: StdStream,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -254,6 +277,9 @@ async fn connection(
     // A client that has vanished without a word is noticed on a silent stream.
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    if matches!(door, Door::Peers) {
+        return Box::pin(peer::serve::connection(node, worker, stream, stop)).await;
+    }
     match node.tls.clone() {
         None => {
             let mut over = stop.clone();

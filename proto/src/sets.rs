@@ -1,11 +1,11 @@
-//! Secrets, session keys and revocations on the stream: cut into parts on one side,
+//! Secrets, session keys, revocations and peers on the stream: cut into parts on one side,
 //! put together on the other.
 
 use prost::Message;
 
 use crate::{
     delta::CHUNK,
-    v1::{Revocation, SecretValue, SessionKey, SetKind, SetPart, SetVersion},
+    v1::{Peer, Revocation, SecretValue, SessionKey, SetKind, SetPart, SetVersion},
 };
 
 /// What one set holds.
@@ -17,6 +17,8 @@ pub enum Entries {
     SessionKeys(Vec<SessionKey>),
     /// What must not be accepted.
     Revocations(Vec<Revocation>),
+    /// The data planes that live.
+    Peers(Vec<Peer>),
 }
 
 impl Entries {
@@ -27,6 +29,7 @@ impl Entries {
             Self::Secrets(_) => SetKind::Secrets,
             Self::SessionKeys(_) => SetKind::SessionKeys,
             Self::Revocations(_) => SetKind::Revocations,
+            Self::Peers(_) => SetKind::Peers,
         }
     }
 
@@ -41,6 +44,7 @@ impl Entries {
             Self::Secrets(all) => cut(all, &empty, |part| &mut part.secrets),
             Self::SessionKeys(all) => cut(all, &empty, |part| &mut part.session_keys),
             Self::Revocations(all) => cut(all, &empty, |part| &mut part.revocations),
+            Self::Peers(all) => cut(all, &empty, |part| &mut part.peers),
         };
         for (number, part) in parts.iter_mut().enumerate() {
             part.number = number as u32;
@@ -95,8 +99,8 @@ impl Arriving {
     ///
     /// # Errors
     /// Parts that do not belong together.
-    pub fn add(&mut self, part: SetPart) -> Result<Option<(SetVersion, Entries)>, Broken> {
-        let version = part.version.ok_or(Broken::Kind)?;
+    pub fn add(&mut self, mut part: SetPart) -> Result<Option<(SetVersion, Entries)>, Broken> {
+        let version = part.version.take().ok_or(Broken::Kind)?;
         let (mut expected, mut entries) = match self.0.take() {
             None => (0, none(version.set())?),
             Some((begun, next, entries)) if begun == version => (next, entries),
@@ -106,21 +110,17 @@ impl Arriving {
             return Err(Broken::Order);
         }
         expected += 1;
-        let others = match &mut entries {
-            Entries::Secrets(all) => {
-                all.extend(part.secrets);
-                !part.session_keys.is_empty() || !part.revocations.is_empty()
-            }
-            Entries::SessionKeys(all) => {
-                all.extend(part.session_keys);
-                !part.secrets.is_empty() || !part.revocations.is_empty()
-            }
-            Entries::Revocations(all) => {
-                all.extend(part.revocations);
-                !part.secrets.is_empty() || !part.session_keys.is_empty()
-            }
-        };
-        if others {
+        match &mut entries {
+            Entries::Secrets(all) => all.append(&mut part.secrets),
+            Entries::SessionKeys(all) => all.append(&mut part.session_keys),
+            Entries::Revocations(all) => all.append(&mut part.revocations),
+            Entries::Peers(all) => all.append(&mut part.peers),
+        }
+        let of_others = part.secrets.len()
+            + part.session_keys.len()
+            + part.revocations.len()
+            + part.peers.len();
+        if of_others > 0 {
             return Err(Broken::Kind);
         }
         if part.last {
@@ -136,6 +136,7 @@ const fn none(kind: SetKind) -> Result<Entries, Broken> {
         SetKind::Secrets => Ok(Entries::Secrets(Vec::new())),
         SetKind::SessionKeys => Ok(Entries::SessionKeys(Vec::new())),
         SetKind::Revocations => Ok(Entries::Revocations(Vec::new())),
+        SetKind::Peers => Ok(Entries::Peers(Vec::new())),
         SetKind::Unspecified => Err(Broken::Kind),
     }
 }

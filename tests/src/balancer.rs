@@ -32,8 +32,16 @@ impl Balancer {
     /// It does not start.
     pub async fn nginx(planes: &[Plane]) -> Result<Self> {
         let servers: Vec<_> = planes.iter().map(|p| p.address.as_str()).collect();
+        Self::nginx_before(&servers).await
+    }
+
+    /// nginx before data planes at these addresses.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn nginx_before(servers: &[&str]) -> Result<Self> {
         Self::start("nginx", |dir, port| {
-            let main = nginx_files(dir, port, &servers)?;
+            let main = nginx_files(dir, port, servers)?;
             let mut command = Command::new(system("nginx"));
             command.arg("-p").arg(dir).arg("-c").arg(main);
             command.args(["-e", "stderr"]);

@@ -37,6 +37,8 @@ pub struct Member {
     pub process: Process,
     /// Its admin listener, without a path.
     pub admin_url: String,
+    /// Where MCP clients connect, without scheme and path.
+    pub address: String,
 }
 
 impl Secured {
@@ -143,9 +145,32 @@ impl Secured {
     /// # Errors
     /// It does not start.
     pub async fn node(&self, id: &str, token: Option<&Path>) -> Result<Member> {
-        let process = self.process(id, &self.data(id), token)?;
+        self.member(self.process(id, &self.data(id), token)?).await
+    }
+
+    /// The same at this address for MCP clients, and with more arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn node_at(
+        &self,
+        id: &str,
+        token: Option<&Path>,
+        listen: &str,
+        arguments: &[&str],
+    ) -> Result<Member> {
+        let process = self.process_at(id, &self.data(id), token, listen, arguments)?;
+        self.member(process).await
+    }
+
+    async fn member(&self, process: Process) -> Result<Member> {
         let admin_url = logged(&process, "admin=").await?;
-        Ok(Member { process, admin_url })
+        let address = logged(&process, "mcp=").await?;
+        Ok(Member {
+            process,
+            admin_url,
+            address: address.trim_start_matches("http://").to_owned(),
+        })
     }
 
     /// The process of a data plane, which need not start.
@@ -153,11 +178,23 @@ impl Secured {
     /// # Errors
     /// There is no such program.
     pub fn process(&self, id: &str, data: &Path, token: Option<&Path>) -> Result<Process> {
+        self.process_at(id, data, token, "127.0.0.1:0", &[])
+    }
+
+    fn process_at(
+        &self,
+        id: &str,
+        data: &Path,
+        token: Option<&Path>,
+        listen: &str,
+        arguments: &[&str],
+    ) -> Result<Process> {
         let mut command = program("mcp-dataplane", self.dir.path());
         command
             .args(["--control-plane", &self.url, "--node-id", id])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", listen, "--admin-listen", "127.0.0.1:0"])
             .args(["--drain-seconds", "0"])
+            .args(arguments)
             .arg("--data-dir")
             .arg(data);
         if let Some(token) = token {

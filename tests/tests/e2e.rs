@@ -19,6 +19,7 @@ mod e2e {
     mod nack;
     mod nodes;
     mod outage;
+    mod peers;
     mod postgres;
     mod race;
     mod replace;

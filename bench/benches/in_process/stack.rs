@@ -19,6 +19,7 @@ use mcp_dataplane::{
     envelope::scan,
     error::CallError,
     node::Node,
+    peer::Peers,
     sealed::{Binding, KeyRing},
     session::Sessions,
     settings::Settings,
@@ -73,6 +74,7 @@ pub(crate) fn node(runtime: &Runtime) -> Arc<Node> {
         None,
         1,
         Sessions::new(KeyRing::of(&[[7; 32]])),
+        Peers::none("bench"),
         runtime.handle().clone(),
     ));
     node.discoveries.close();
@@ -158,6 +160,7 @@ fn inbound(
         principal: Auth::anonymous(),
         headers: map,
         body: Bytes::from_static(body.as_bytes()),
+        relayed: false,
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use fleet_proto::read::{Documents, read_yaml};
 use mcp_dataplane::{
     node::Node,
+    peer::Peers,
     sealed::KeyRing,
     session::Sessions,
     settings::Settings,
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
         None,
         1,
         Sessions::new(KeyRing::of(&[[7; 32]])),
+        Peers::none("bench"),
         background.handle().clone(),
     ));
     // Whoever wants to discover ends at once.

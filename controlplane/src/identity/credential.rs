@@ -83,6 +83,11 @@ impl Credential {
         }
     }
 
+    /// Whether it is a certificate of one node, not a token that many may share.
+    pub(crate) fn is_certificate(&self) -> bool {
+        matches!(self.kind, Kind::Certificate { .. })
+    }
+
     /// Waits until this is good no longer; says why. Cancel safe.
     pub(crate) async fn void(&mut self) -> String {
         loop {

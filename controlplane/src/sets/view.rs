@@ -60,7 +60,7 @@ impl Wanted {
             let entries = match self.versions[place].set() {
                 SetKind::Secrets => self.secrets(),
                 SetKind::SessionKeys => self.session_keys(),
-                SetKind::Revocations | SetKind::Unspecified => self.revocations(),
+                SetKind::Revocations | SetKind::Peers | SetKind::Unspecified => self.revocations(),
             };
             entries.parts(&self.versions[place]).into()
         };

@@ -297,6 +297,7 @@ fn node(id: &str) -> NodeRow {
         last_seen_ms: 34,
         sets: vec![sets::version(v1::SetKind::Secrets, 3)],
         set_problems: vec![v1::Problem::default()],
+        peer_address: "10.0.0.1:8183".to_owned(),
     }
 }
 

@@ -16,6 +16,9 @@ use crate::publish::Snapshot;
 /// A node says hello within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A name of 253 bytes, and a port.
+const LONGEST_ADDRESS: usize = 259;
+
 /// The hello that opens a stream.
 pub(super) async fn first(inbound: &mut impl Inbound) -> Result<Hello, Status> {
     let message = timeout(PATIENCE, inbound.next())
@@ -31,11 +34,12 @@ pub(super) async fn first(inbound: &mut impl Inbound) -> Result<Hello, Status> {
     let label_fits = |(key, value): (&String, &String)| key.len() <= 253 && value.len() <= 253;
     if hello.boot_id.len() > 253
         || hello.version.len() > 253
+        || hello.peer_address.len() > LONGEST_ADDRESS
         || hello.labels.len() > 64
         || !hello.labels.iter().all(label_fits)
     {
         return Err(Status::invalid_argument(
-            "boot_id, version and labels are too long: at most 253 bytes each and 64 labels",
+            "boot_id, version, peer_address and labels are too long: at most 253 bytes each and 64 labels",
         ));
     }
     if hello.revision > i64::MAX as u64 {

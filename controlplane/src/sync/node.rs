@@ -76,6 +76,13 @@ struct Node {
     stored_seen_ms: u64,
 }
 
+/// A node that others can reach.
+pub(crate) struct PeerNode {
+    pub(crate) peer: v1::Peer,
+    /// Some control plane holds its stream.
+    pub(crate) online: bool,
+}
+
 struct Connection {
     session: u64,
     /// Tells the stream that another one has taken its place.
@@ -167,6 +174,22 @@ impl Registry {
         known.map(|node| node.view(newest, &nodes.live)).collect()
     }
 
+    /// The nodes that others can reach, by id.
+    pub(crate) fn peers(&self) -> Vec<PeerNode> {
+        let nodes = self.nodes.lock();
+        let known = nodes.known.values();
+        let reachable = known.filter(|node| !node.row.peer_address.is_empty());
+        let peer = |node: &Node| PeerNode {
+            peer: v1::Peer {
+                node_id: node.row.node_id.clone(),
+                boot_id: node.row.boot_id.clone(),
+                address: node.row.peer_address.clone(),
+            },
+            online: node.is_online(&nodes.live),
+        };
+        reachable.map(peer).collect()
+    }
+
     /// Whether another control plane holds the stream of this node.
     pub(crate) fn is_elsewhere(&self, node_id: &str) -> bool {
         let nodes = self.nodes.lock();
@@ -239,6 +262,7 @@ impl Node {
         row.boot_id.clone_from(&hello.boot_id);
         row.version.clone_from(&hello.version);
         row.labels.clone_from(&hello.labels);
+        row.peer_address.clone_from(&hello.peer_address);
         // A revision of another store means nothing here.
         let ours = hello.lineage == lineage;
         row.revision = if ours { hello.revision } else { 0 };
@@ -271,6 +295,7 @@ impl Node {
             apply_us: row.apply_us,
             sets: row.sets.clone(),
             certificate_expires_ms: 0,
+            peer_address: row.peer_address.clone(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Secrets, session keys and revocations to one node: what it lacks, in parts.
+//! Secrets, session keys, revocations and peers to one node: what it lacks, in parts.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use fleet_proto::v1::{Hello, SetPart, SetVersion};
 use tokio::sync::watch;
 
 use crate::{
+    peers,
     publish::Snapshot,
     sets::{Current, Shown},
 };
@@ -14,15 +15,22 @@ use crate::{
 pub(super) struct Feed {
     sets: Arc<Shown>,
     changed: watch::Receiver<Arc<Current>>,
+    /// `None`: the node has no peers.
+    peers: Option<watch::Receiver<Arc<peers::Shown>>>,
     /// What the node has, or was sent last, whatever it has answered: the newest is
     /// sent once.
     has: Vec<SetVersion>,
 }
 
 impl Feed {
-    pub(super) fn new(sets: Arc<Shown>, hello: &Hello) -> Self {
+    pub(super) fn new(
+        sets: Arc<Shown>,
+        peers: watch::Receiver<Arc<peers::Shown>>,
+        hello: &Hello,
+    ) -> Self {
         Self {
             changed: sets.subscribe(),
+            peers: (!hello.peer_address.is_empty()).then_some(peers),
             sets,
             has: hello.sets.clone(),
         }
@@ -31,12 +39,24 @@ impl Feed {
     /// From now on [`changed`](Self::changed) tells what is newer.
     pub(super) fn mark_unchanged(&mut self) {
         self.changed.mark_unchanged();
+        if let Some(peers) = &mut self.peers {
+            peers.mark_unchanged();
+        }
     }
 
     /// Returns when a set has changed; never once there can be no change.
     pub(super) async fn changed(&mut self) {
-        if self.changed.changed().await.is_err() {
-            std::future::pending().await
+        let changed = async |of: Result<(), watch::error::RecvError>| {
+            if of.is_err() {
+                std::future::pending().await
+            }
+        };
+        match &mut self.peers {
+            None => changed(self.changed.changed().await).await,
+            Some(peers) => tokio::select! {
+                of = self.changed.changed() => changed(of).await,
+                of = peers.changed() => changed(of).await,
+            },
         }
     }
 
@@ -57,6 +77,17 @@ impl Feed {
             }
             return Some(wanted.parts(place));
         }
-        None
+        self.next_peers()
+    }
+
+    fn next_peers(&mut self) -> Option<Arc<[SetPart]>> {
+        let shown = Arc::clone(&self.peers.as_ref()?.borrow());
+        let has = |has: &&mut SetVersion| has.set == shown.version.set;
+        match self.has.iter_mut().find(has) {
+            Some(has) if *has == shown.version => return None,
+            Some(has) => has.clone_from(&shown.version),
+            None => self.has.push(shown.version.clone()),
+        }
+        Some(Arc::clone(&shown.parts))
     }
 }

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     identity::credential::Credential,
+    peers,
     publish::{Base, Published, Publisher, Snapshot},
     sets::Shown,
 };
@@ -58,13 +59,17 @@ pub(super) async fn serve(
     credential: Credential,
     outbound: Sender,
     publisher: Arc<Publisher>,
-    sets: Arc<Shown>,
+    (sets, peers): (Arc<Shown>, watch::Receiver<Arc<peers::Shown>>),
     nodes: Arc<Registry>,
     shutdown: watch::Receiver<bool>,
 ) {
     let hello = hello::first(&mut inbound).await;
-    let admitted = hello.and_then(|hello| {
+    let admitted = hello.and_then(|mut hello| {
         credential.speaks_for(&hello.node_id)?;
+        if !credential.is_certificate() {
+            // Peers know each other by their certificates.
+            hello.peer_address.clear();
+        }
         Ok(hello)
     });
     let hello = match admitted {
@@ -104,7 +109,7 @@ pub(super) async fn serve(
         deltas: hello.deltas,
         version: hello.version.clone(),
         pinned: false,
-        feed: Feed::new(sets, &hello),
+        feed: Feed::new(sets, peers, &hello),
         inbound,
         credential,
         outbound: outbound.clone(),

@@ -23,6 +23,8 @@ use tonic::{
 use super::{shared::on, *};
 use crate::TlsSource;
 
+mod peers;
+
 fn secured(settings: Settings) -> Settings {
     Settings {
         tls: Some(TlsSource::Names(vec![

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode};
 
 use super::{
     Inbound, empty, events_response, json, prefers_events, respond, unreadable, unsupported,
@@ -21,12 +21,10 @@ use crate::{
         CallError, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, error_message, result_message,
     },
     listen::Refusal,
+    peer::{ended, relay},
     session::Session,
     stack,
-    upstream::http::{
-        end_in_background,
-        headers::{PROTOCOL_VERSION, SESSION_ID},
-    },
+    upstream::http::headers::{PROTOCOL_VERSION, SESSION_ID},
 };
 
 pub use streams::get;
@@ -48,6 +46,11 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
         Ok(session) => session,
         Err(refusal) => return *refusal,
     };
+    if let Some(answer) = relay::elsewhere(&inbound, &session, Verb::POST, Some(&scanned))
+        && let Some(answer) = answer.await
+    {
+        return answer;
+    }
     match scanned {
         Ok(message) => one(inbound, session, message).await,
         Err(ScanError::Batch) if session.version == ProtocolVersion::V2025_03_26 => {
@@ -63,20 +66,22 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
     }
 }
 
-/// Ends a session (DELETE).
-pub fn delete(inbound: &Inbound) -> Response<Body> {
-    match session(&inbound.headers, inbound) {
-        Err(refusal) => *refusal,
-        Ok(session) => {
-            if let Some(id) = session_id(&inbound.headers) {
-                inbound.node.sessions.end(id, &session);
-            }
-            for live in session.upstreams().iter().filter_map(|slot| slot.take()) {
-                end_in_background(inbound.worker, live);
-            }
-            empty(StatusCode::NO_CONTENT)
-        }
+/// Ends a session (DELETE): here, at its home before that is said, and at all other nodes
+/// as soon as they have heard of it.
+pub async fn delete(inbound: &Inbound) -> Response<Body> {
+    let session = match session(&inbound.headers, inbound) {
+        Err(refusal) => return *refusal,
+        Ok(session) => session,
+    };
+    if let Some(id) = session_id(&inbound.headers) {
+        inbound.node.sessions.end(id, &session);
     }
+    if let Some(answer) = relay::elsewhere(inbound, &session, Verb::DELETE, None) {
+        // Whatever came of it: the home may have heard already, or be gone.
+        drop(answer.await);
+    }
+    ended::close(&inbound.node, &[session]);
+    empty(StatusCode::NO_CONTENT)
 }
 
 async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Response<Body> {

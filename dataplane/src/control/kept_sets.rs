@@ -1,7 +1,8 @@
-//! Secrets, session keys and revocations on disk, beside the last good configuration.
+//! Secrets, session keys, revocations and peers on disk, beside the last good configuration.
 //!
-//! With a state key all three, sealed (XChaCha20-Poly1305); without one only
-//! revocations, which hold hashes: a restart must not revive a token. A file is
+//! With a state key all of them, sealed (XChaCha20-Poly1305); without one only
+//! revocations, which hold hashes (a restart must not revive a token), and peers, which
+//! are no secret. A file is
 //! written aside, synced and renamed, so that there is an old one or a new one. One
 //! that cannot be used is not passed over: what is revoked is unknown then.
 
@@ -136,7 +137,7 @@ impl KeptSets {
         Kept::decode(body.as_slice()).map_err(|error| format!("it cannot be decoded: {error}"))
     }
 
-    /// Keeps this from now on: without a state key, the revocations in it.
+    /// Keeps this from now on: without a state key, what is no secret.
     pub(super) fn save(&self, kept: &Kept) -> io::Result<()> {
         let (name, other, bytes) = match self.keys.first() {
             Some(key) => (SEALED_NAME, PLAIN_NAME, seal(key, kept)?),
@@ -181,11 +182,11 @@ fn seal(key: &XChaCha20Poly1305, kept: &Kept) -> io::Result<Vec<u8>> {
 }
 
 fn plain(kept: &Kept) -> Vec<u8> {
+    let public = [SetKind::Revocations, SetKind::Peers];
     let public = Kept {
-        sets: kept
-            .set(SetKind::Revocations)
-            .cloned()
+        sets: public
             .into_iter()
+            .filter_map(|kind| kept.set(kind).cloned())
             .collect(),
         ring: kept.ring.clone(),
     };

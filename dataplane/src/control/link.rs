@@ -4,7 +4,7 @@
 //! this node (`link/identity`), how it is got and renewed (`link/enrol`), or the node
 //! token. A certificate that is kept goes before everything else.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,10 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    sync::Notify,
+};
 use tokio_rustls::TlsConnector;
 use tonic::{
     Code, Request, Status,
@@ -25,7 +28,7 @@ use tonic::{
 use crate::settings::{Credentials, Secret, Settings, Source};
 
 mod enrol;
-mod identity;
+pub(crate) mod identity;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -178,6 +181,18 @@ impl Link {
     /// The addresses of the control planes.
     pub(super) fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// Whether this node has a certificate, or is to get one.
+    pub(super) fn joins(&self) -> bool {
+        let is_there = self.identity.load().is_some();
+        let is_given = self.credentials.join_token.is_some();
+        (is_there || is_given) && self.urls.iter().any(|url| is_tls(url))
+    }
+
+    /// The certificate of this node, as soon as it has one.
+    pub(super) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
     }
 
     /// How long to wait before this is tried again, beside what others say.
@@ -397,7 +412,7 @@ impl Place {
     }
 
     fn is_local(&self) -> bool {
-        match self.host.parse::<std::net::IpAddr>() {
+        match self.host.parse::<IpAddr>() {
             Ok(address) => address.is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
@@ -406,6 +421,23 @@ impl Place {
     fn server_name(&self) -> Result<ServerName<'static>, Failed> {
         ServerName::try_from(self.host.clone()).map_err(|e| Failed::Setup(e.to_string()))
     }
+}
+
+/// The address of this machine on the way to a control plane.
+pub(super) async fn local_address(url: &str) -> io::Result<IpAddr> {
+    let place = Place::of(url).map_err(io::Error::other)?;
+    // Nothing is sent: the system says only which way it would go.
+    let socket = UdpSocket::bind("0.0.0.0:0").await?;
+    if socket
+        .connect((place.host.as_str(), place.port))
+        .await
+        .is_ok()
+    {
+        return Ok(socket.local_addr()?.ip());
+    }
+    let socket = UdpSocket::bind("[::]:0").await?;
+    socket.connect((place.host.as_str(), place.port)).await?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn is_tls(url: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Secrets, session keys and revocations: received whole, swapped in, kept on disk,
+//! Secrets, session keys, revocations and peers: received whole, swapped in, kept on disk,
 //! and acknowledged; and brought back from disk at a start.
 //!
 //! On the config way beside `apply`: a revision names what comes here.
@@ -21,10 +21,9 @@ use super::{
 use crate::{
     auth::{bearer, revoked::Revoked},
     node::Node,
+    peer,
     sealed::KeyRing,
     secrets::Secrets,
-    session::Session,
-    upstream,
 };
 
 /// What a node has of the sets, from stream to stream.
@@ -138,6 +137,7 @@ impl InUse {
                 SetKind::Secrets => Entries::Secrets(set.secrets.clone()),
                 SetKind::SessionKeys => Entries::SessionKeys(set.session_keys.clone()),
                 SetKind::Revocations => Entries::Revocations(set.revocations.clone()),
+                SetKind::Peers => Entries::Peers(set.peers.clone()),
                 SetKind::Unspecified => continue,
             };
             if let Err(problem) = self.put_to_use(node, None, &version, entries) {
@@ -170,11 +170,14 @@ impl InUse {
         entries: Entries,
     ) -> Result<(), String> {
         self.put_to_use(node, held, &version, entries)?;
-        tracing::info!(
-            set = version.set().as_str_name(),
-            version = version.version,
-            "a set is in use"
-        );
+        // Who the peers are is told where one comes or goes.
+        if version.set() != SetKind::Peers {
+            tracing::info!(
+                set = version.set().as_str_name(),
+                version = version.version,
+                "a set is in use"
+            );
+        }
         self.save(node);
         Ok(())
     }
@@ -219,6 +222,10 @@ impl InUse {
                 part.revocations = all;
                 node.control.sets(String::new());
             }
+            Entries::Peers(all) => {
+                peer::replace(node, &all)?;
+                part.peers = all;
+            }
         }
         self.versions.retain(|other| other.set != version.set);
         self.versions.push(version.clone());
@@ -248,7 +255,7 @@ impl InUse {
             node.sessions.replace_own(new_own(node));
             tracing::warn!("all session keys were replaced: sessions end");
         }
-        end(node, node.sessions.turn(KeyRing::timed(ring)));
+        peer::ended::close(node, &node.sessions.turn(KeyRing::timed(ring)));
         Ok(())
     }
 
@@ -301,18 +308,9 @@ fn revocations(node: &Arc<Node>, all: &[Revocation]) -> Result<(), String> {
     let revoked = Arc::new(Revoked::of(all)?);
     node.revoked.store(revoked.clone());
     for (project, hash) in revoked.iter() {
-        end(node, node.sessions.end_all(project, &bearer::id_of(hash)));
+        peer::ended::close(node, &node.sessions.end_all(project, &bearer::id_of(hash)));
     }
     Ok(())
-}
-
-/// Ends what sessions that are over have upstream.
-fn end(node: &Arc<Node>, gone: Vec<Arc<Session>>) {
-    for session in gone {
-        for live in session.upstreams().iter().filter_map(|slot| slot.take()) {
-            upstream::http::end_in_background(node.background_worker(), live);
-        }
-    }
 }
 
 /// A new own key of this node, also in its file.

@@ -17,7 +17,7 @@ use fleet_proto::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     Held,
@@ -111,8 +111,11 @@ impl Follower {
             sent.map_err(|_| Status::unavailable("the stream is closed"))
         };
         self.sets.start_over();
-        say(Up::Hello(self.hello())).await?;
-        let mut down = open(&self.link, url, sent).await?;
+        // First: with the certificate that a node joins for it can have peers.
+        let channel = self.link.connect(url).await?;
+        let hello = self.hello(self.advertised(url).await);
+        say(Up::Hello(hello)).await?;
+        let mut down = open(&self.link, channel, url, sent).await?;
         tracing::info!(url, "stream to the control plane is open");
 
         let mut set: Option<Incoming> = None;
@@ -164,7 +167,24 @@ impl Follower {
         }
     }
 
-    fn hello(&self) -> Hello {
+    /// Where peers reach this node; empty: it has no peer listener, or no certificate yet.
+    async fn advertised(&self, url: &str) -> String {
+        let peers = &self.node.peers;
+        let local = async || link::local_address(url).await;
+        match peers.advertised(local).await {
+            Ok(address) => address.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "it cannot be told where other data planes reach this one, and its sessions are \
+                     opened anew elsewhere: give --peer-listen and --peer-advertise, or `off`"
+                );
+                String::new()
+            }
+        }
+    }
+
+    fn hello(&self, peer_address: String) -> Hello {
         let settings = &self.node.settings;
         let held = self.held.as_ref();
         Hello {
@@ -178,6 +198,7 @@ impl Follower {
             deltas: true,
             sets: self.sets.versions(),
             hashes: true,
+            peer_address,
             from_disk: self.node.control.is_from_disk(),
             want_snapshot: self.want_snapshot,
             degraded: self
@@ -252,10 +273,10 @@ impl Follower {
 
 async fn open(
     link: &Link,
+    channel: Channel,
     url: &str,
     sent: mpsc::Receiver<NodeMessage>,
 ) -> Result<Streaming<ControlMessage>, Status> {
-    let channel = link.connect(url).await?;
     let mut client = FleetSyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = link.authorized(url, ReceiverStream::new(sent))?;
     Ok(client.sync(request).await?.into_inner())

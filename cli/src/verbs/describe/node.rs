@@ -79,6 +79,7 @@ fn describe(
         format!("Version:      {}", node.version),
         format!("Boot:         {}", node.boot_id),
         format!("Labels:       {}", labels.join(",")),
+        format!("Peers:        {}", peer_address(node)),
         format!("Seen:         {} ago", clock::age(node.last_seen_ms, now)),
     ];
     let troubles = nodes::troubles(node, newest);
@@ -89,6 +90,14 @@ fn describe(
     }
     let lines = lines.iter().map(|line| output::one_line(line) + "\n");
     lines.collect()
+}
+
+/// Where other data planes reach it.
+fn peer_address(node: &Node) -> &str {
+    match node.peer_address.as_str() {
+        "" => "none: it has no peer listener",
+        address => address,
+    }
 }
 
 fn status(reported: &GetNodeStatusResponse, now: u64) -> Vec<String> {
@@ -204,11 +213,13 @@ mod tests {
             revision: 7,
             last_seen_ms: 9_000,
             version: "0.1.0".to_owned(),
+            peer_address: "10.0.0.1:8183".to_owned(),
             ..Node::default()
         };
         let text = describe(&node, &Ok(reported()), 7, 10_000);
         for part in [
             "Node:         dp-1\nState:        SYNCED\nRevision:     7 of 7\n",
+            "Peers:        10.0.0.1:8183\n",
             "Status:       2s ago\nUptime:       2m\nConnections:  3\n",
             "Tool calls:   40, 1 of them failed\nMemory:       3.0 MiB\nBackends:     2\n",
             "  bad    stale   2       0           0         connection refused\n",

@@ -297,7 +297,7 @@ async fn put_nodes(
     let mut insert = QueryBuilder::<Postgres>::new(
         "INSERT INTO nodes (node_id, boot_id, version, labels, revision, root_hash, \
          nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, owner, since_ms, changed, \
-         sets, set_problems) ",
+         sets, set_problems, peer_address) ",
     );
     insert.push_values(encoded, |mut values, (row, texts, owner, since_ms)| {
         let [labels, errors, degraded, sets, set_problems] = texts;
@@ -312,6 +312,7 @@ async fn put_nodes(
             nacked_root,
             apply_us,
             last_seen_ms,
+            peer_address,
             ..
         } = row;
         values
@@ -331,7 +332,8 @@ async fn put_nodes(
             .push_bind(since_ms as i64)
             .push_bind(version)
             .push_bind(sets)
-            .push_bind(set_problems);
+            .push_bind(set_problems)
+            .push_bind(clean(peer_address));
     });
     insert.push(
         " ON CONFLICT (node_id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version, \
@@ -339,7 +341,8 @@ async fn put_nodes(
          nacked_revision = excluded.nacked_revision, nacked_root = excluded.nacked_root, \
          errors = excluded.errors, degraded = excluded.degraded, apply_us = excluded.apply_us, \
          last_seen_ms = excluded.last_seen_ms, owner = excluded.owner, since_ms = excluded.since_ms, \
-         changed = excluded.changed, sets = excluded.sets, set_problems = excluded.set_problems \
+         changed = excluded.changed, sets = excluded.sets, set_problems = excluded.set_problems, \
+         peer_address = excluded.peer_address \
          WHERE nodes.owner IS NULL OR nodes.owner = ",
     );
     insert

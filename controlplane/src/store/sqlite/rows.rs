@@ -91,6 +91,7 @@ pub(super) fn node(row: &SqliteRow, name: &Name) -> Result<NodeRow, StoreError> 
         last_seen_ms: number(row, "last_seen_ms", name)?,
         sets: json(row, "sets", name)?,
         set_problems: json(row, "set_problems", name)?,
+        peer_address: text(row, "peer_address", name)?,
     })
 }
 

@@ -214,8 +214,9 @@ async fn put_node(db: &mut SqliteConnection, node: NodeRow) -> sqlx::Result<()> 
     };
     sqlx::query(
         "INSERT OR REPLACE INTO nodes (node_id, boot_id, version, labels, revision, root_hash, \
-         nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, sets, set_problems) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         nacked_revision, nacked_root, errors, degraded, apply_us, last_seen_ms, sets, set_problems, \
+         peer_address) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
         .bind(node.node_id)
         .bind(node.boot_id)
@@ -231,6 +232,7 @@ async fn put_node(db: &mut SqliteConnection, node: NodeRow) -> sqlx::Result<()> 
         .bind(node.last_seen_ms as i64)
         .bind(json(serde_json::to_string(&node.sets))?)
         .bind(json(serde_json::to_string(&node.set_problems))?)
+        .bind(node.peer_address)
         .execute(db)
         .await?;
     Ok(())

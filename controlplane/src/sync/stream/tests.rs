@@ -43,7 +43,7 @@ fn accepted() -> Node {
         Credential::of_a_test(),
         outbound,
         publisher,
-        Arc::default(),
+        (Arc::default(), peers::nobody()),
         nodes,
         stopped,
     ));

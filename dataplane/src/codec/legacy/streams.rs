@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method as Verb, Response, StatusCode, header};
 
 use super::{Inbound, refuse_message, session};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     codec::event_stream,
     error::{CallError, INVALID_REQUEST},
     listen::Refusal,
+    peer::relay,
     session::{
         Session,
         stream::{Reader, Stream},
@@ -44,6 +45,12 @@ pub async fn get(inbound: &Inbound) -> Response<Body> {
 
 async fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
     let session = session(&inbound.headers, inbound)?;
+    // Streams are where the session lives.
+    if let Some(answer) = relay::elsewhere(inbound, &session, Verb::GET, None)
+        && let Some(answer) = answer.await
+    {
+        return Ok(answer);
+    }
     let accepted = inbound.headers.get(header::ACCEPT).is_none_or(|accept| {
         let has = |kind: &[u8]| memchr::memmem::find(accept.as_bytes(), kind).is_some();
         has(b"text/event-stream") || has(b"text/*") || has(b"*/*")

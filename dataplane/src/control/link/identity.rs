@@ -14,7 +14,9 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
-use x509_parser::{extensions::GeneralName, prelude::parse_x509_certificate};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, prelude::parse_x509_certificate,
+};
 use zeroize::Zeroizing;
 
 use super::LinkError;
@@ -28,11 +30,11 @@ const ASIDE: &str = "node.pem.tmp";
 const NODE_URI: &str = "mcp-fleet://node/";
 
 /// Who this node is.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     pub(super) node_id: String,
-    pub(super) certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
     /// The authority that has signed it.
-    pub(super) ca: CertificateDer<'static>,
+    pub(crate) ca: CertificateDer<'static>,
     key: KeyPair,
     /// When it came, and until when it is good: since 1970-01-01 UTC.
     pub(super) received: Duration,
@@ -65,18 +67,7 @@ impl Identity {
             if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
                 return Err("the certificate is not of the key".to_owned());
             }
-            let names = parsed.subject_alternative_name().ok().flatten();
-            let uri = names.and_then(|names| {
-                names
-                    .value
-                    .general_names
-                    .iter()
-                    .find_map(|name| match name {
-                        GeneralName::URI(uri) => uri.strip_prefix(NODE_URI),
-                        _ => None,
-                    })
-            });
-            let node_id = uri.ok_or("the certificate names no node")?.to_owned();
+            let node_id = node_in(&parsed).ok_or("the certificate names no node")?;
             let expires = parsed.validity().not_after.timestamp();
             (node_id, Duration::from_secs(expires.max(0) as u64))
         };
@@ -93,7 +84,7 @@ impl Identity {
         })
     }
 
-    pub(super) fn key_der(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()))
     }
 
@@ -157,6 +148,28 @@ impl Identity {
             }
             others => Err(format!("it has {} certificates instead of 2", others.len())),
         }
+    }
+}
+
+/// The node that a certificate is of, whoever has signed it.
+pub(crate) fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    node_in(&parsed)
+}
+
+fn node_in(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok().flatten()?;
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(uri.strip_prefix(NODE_URI)),
+            _ => None,
+        });
+    match (uris.next(), uris.next()) {
+        (Some(node_id), None) => node_id.map(str::to_owned),
+        _ => None,
     }
 }
 

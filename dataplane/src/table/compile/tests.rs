@@ -17,6 +17,7 @@ fn node() -> Arc<Node> {
         None,
         1,
         Sessions::new(KeyRing::of(&[[7; 32]])),
+        crate::peer::Peers::none("test"),
         tokio::runtime::Handle::current(),
     ));
     node.discoveries.close();
