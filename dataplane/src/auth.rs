@@ -54,6 +54,18 @@ impl Auth {
         ANONYMOUS.clone()
     }
 
+    /// Whether a principal that was let in once would still be.
+    #[must_use]
+    pub fn still_admits(&self, principal: &Principal, project: &str, revoked: &Revoked) -> bool {
+        match self {
+            Self::Open => *principal == **ANONYMOUS,
+            Self::Broken => false,
+            Self::Bearer(tokens) => tokens
+                .hash_of(principal)
+                .is_some_and(|hash| revoked.verdict(project, hash) == Verdict::Good),
+        }
+    }
+
     /// Who sends these headers to a gateway of this project.
     ///
     /// # Errors

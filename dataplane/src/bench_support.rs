@@ -17,6 +17,7 @@ use crate::{
     catalog::Catalog,
     error::CallError,
     node::Node,
+    sealed::scope::Scope,
     table::{Gateway, Naming},
     upstream::Upstream,
 };
@@ -59,6 +60,11 @@ pub fn gateway(node: &Node, backends: Vec<Arc<Backend>>) -> Arc<Gateway> {
         method_owners: Vec::new(),
         resume_grace: Duration::from_secs(60),
         epoch: node.epoch.clone(),
+        scope: Arc::new(Scope::new(
+            format!("{DEFAULT_PROJECT}/default"),
+            node.sessions.keys(),
+        )),
         index: Default::default(),
+        versions: Default::default(),
     })
 }

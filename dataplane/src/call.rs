@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{auth::Principal, envelope::Message, error::CallError, session::Session};
+use crate::{
+    auth::Principal, envelope::Message, error::CallError, rounds::Rounds, session::Session,
+};
 
 /// Which shard of the worker-local structures a task uses: the number of its
 /// worker, or one past the last worker for the background runtime.
@@ -92,6 +94,9 @@ pub enum Method {
     PromptsGet,
     Complete,
     Listen,
+    TaskGet,
+    TaskUpdate,
+    TaskCancel,
     Other,
 }
 
@@ -111,6 +116,9 @@ impl Method {
             b"prompts/list" => Self::PromptsList,
             b"completion/complete" => Self::Complete,
             b"subscriptions/listen" => Self::Listen,
+            b"tasks/get" => Self::TaskGet,
+            b"tasks/update" => Self::TaskUpdate,
+            b"tasks/cancel" => Self::TaskCancel,
             b"server/discover" => Self::Discover,
             b"initialize" => Self::Initialize,
             b"ping" => Self::Ping,
@@ -131,7 +139,7 @@ impl Method {
             | Self::Unsubscribe => {
                 matches!(era, Era::Legacy)
             }
-            Self::Discover | Self::Listen => matches!(era, Era::Modern),
+            Self::Discover | Self::Listen | Self::TaskUpdate => matches!(era, Era::Modern),
             _ => true,
         }
     }
@@ -144,6 +152,13 @@ impl Method {
             self,
             Self::ToolsCall | Self::ResourcesRead | Self::PromptsGet
         )
+    }
+
+    /// Whether it is about a task, whose id `Mcp-Name` mirrors (SEP-2663, Streamable HTTP:
+    /// Routing Headers).
+    #[must_use]
+    pub const fn is_about_task(self) -> bool {
+        matches!(self, Self::TaskGet | Self::TaskUpdate | Self::TaskCancel)
     }
 }
 
@@ -169,6 +184,8 @@ pub struct Call {
     pub principal: Arc<Principal>,
     /// The client's session, where it has one.
     pub session: Option<Arc<Session>>,
+    /// What it needs where it may take several rounds.
+    pub rounds: Rounds,
 }
 
 impl Call {

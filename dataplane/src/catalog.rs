@@ -7,11 +7,14 @@
 pub mod announce;
 pub mod discover;
 mod entries;
+pub mod epoch;
+pub(crate) mod feed;
 pub(crate) mod kept;
 pub mod list;
 pub mod params;
 pub mod render;
 pub(crate) mod schedule;
+pub mod versions;
 
 use std::{
     collections::HashMap,
@@ -27,9 +30,11 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 use crate::call::Era;
+use epoch::Epoch;
 use list::List;
 use params::ParamHeader;
 use schedule::Urgency;
+use versions::{Listed, Versions};
 
 /// How long lists are taken for fresh when the backend does not say.
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -107,8 +112,12 @@ pub struct Snapshot {
 /// What one backend offers.
 pub struct Catalog {
     now: ArcSwap<Snapshot>,
-    /// Bumped at every change.
-    epoch: Arc<AtomicU64>,
+    /// Turned at every change.
+    epoch: Arc<Epoch>,
+    /// What `list_changed` notifications are made of.
+    versions: Versions,
+    /// Hears of changes, while somebody wants to know.
+    feed: feed::Feed,
     /// Its place among those that are asked.
     place: schedule::Place,
     /// Whether the backend has answered, or failed to, at least once.
@@ -123,7 +132,7 @@ pub struct Catalog {
 impl Catalog {
     /// A catalogue that knows nothing, or what a predecessor of the same key knew.
     #[must_use]
-    pub fn new(epoch: Arc<AtomicU64>, predecessor: Option<&Self>) -> Self {
+    pub fn new(epoch: Arc<Epoch>, predecessor: Option<&Self>) -> Self {
         let before = predecessor
             .map(Self::snapshot)
             .filter(|before| before.told.is_some());
@@ -140,14 +149,16 @@ impl Catalog {
                 error: None,
             },
         };
-        Self::of(epoch, Arc::new(now))
+        let versions = predecessor.map_or_else(Versions::default, |p| Versions::from(&p.versions));
+        Self::of(epoch, Arc::new(now), versions)
     }
 
     /// The catalogue of a backend that takes over all that its predecessor has open: what that
     /// has told still holds.
     #[must_use]
     pub(crate) fn taken_over(predecessor: &Self) -> Self {
-        let after = Self::of(predecessor.epoch.clone(), predecessor.snapshot());
+        let versions = Versions::from(&predecessor.versions);
+        let after = Self::of(predecessor.epoch.clone(), predecessor.snapshot(), versions);
         let settled = predecessor.settled.load(Ordering::Acquire);
         let asked = predecessor.asked.load(Ordering::Relaxed);
         Self {
@@ -158,11 +169,13 @@ impl Catalog {
         }
     }
 
-    fn of(epoch: Arc<AtomicU64>, now: Arc<Snapshot>) -> Self {
+    fn of(epoch: Arc<Epoch>, now: Arc<Snapshot>, versions: Versions) -> Self {
         let settled = AtomicBool::new(now.told.is_some());
         Self {
             now: ArcSwap::new(now),
             epoch,
+            versions,
+            feed: feed::Feed::default(),
             place: schedule::Place::default(),
             settled,
             settling: Notify::new(),
@@ -175,6 +188,12 @@ impl Catalog {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.now.load_full()
+    }
+
+    /// The lists, where any of the tools has parameters that headers mirror.
+    pub(crate) fn mirrored(&self) -> Option<Arc<Lists>> {
+        let now = self.now.load();
+        (!now.lists.params.is_empty()).then(|| now.lists.clone())
     }
 
     /// What the backend offered before this process started; nothing where more is known.
@@ -229,12 +248,14 @@ impl Catalog {
         self.asked.store(asked, Ordering::Relaxed);
         let after = Arc::new(snapshot);
         let before = self.now.swap(after.clone());
+        let turned = self.versions.turn(&before.lists, &after.lists);
         // What looks the same needs no new rendering.
-        if before.state != after.state
+        if turned
+            || before.state != after.state
             || before.told.is_some() != after.told.is_some()
             || before.lists != after.lists
         {
-            self.epoch.fetch_add(1, Ordering::Release);
+            self.epoch.turn();
         }
         if !self.settled.swap(true, Ordering::AcqRel) {
             self.settling.notify_waiters();
@@ -264,6 +285,13 @@ impl Catalog {
     /// Whether it is being asked, or about to be.
     pub(crate) fn is_wanted(&self) -> bool {
         self.place.is_wanted()
+    }
+
+    /// The backend says that entries of this kind have changed: they are asked for anew,
+    /// and who listens is told when they are there.
+    pub(crate) fn announced(&self, kind: Listed) {
+        self.versions.announce(kind);
+        self.want();
     }
 
     /// Starts a renewal where the lists have grown old. A backend that fails is

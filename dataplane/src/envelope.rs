@@ -27,7 +27,7 @@ mod walk;
 
 pub use error::ScanError;
 pub use scan::{scan, scan_batch};
-pub use splice::{Edit, Edits, SpliceError, insert_member, splice};
+pub use splice::{Edit, Edits, SpliceError, insert_member, remove_member, splice};
 pub use text::{quote, string_value};
 pub use walk::{Elements, Members, elements, members};
 
@@ -133,6 +133,8 @@ pub struct Message {
     pub ref_uri: Option<Span>,
     /// `requestState` of `params` or of `result`, any value.
     pub request_state: Option<Span>,
+    /// `taskId` of `params`, a string with its quotes, or of `result`, any value.
+    pub task_id: Option<Span>,
     /// `params.inputResponses`, any value.
     pub input_responses: Option<Span>,
     /// `params.requestId` of `notifications/cancelled`, string or integer.

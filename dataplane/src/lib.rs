@@ -10,7 +10,9 @@
 //!   splice of JSON-RPC; [`body`]: response bodies;
 //! - [`session`], [`sealed`]: sessions of legacy clients; [`peer`]: those that live on
 //!   other data planes;
-//! - [`stack`]: the whole call path; [`route`]: name or URI to backend;
+//! - [`stack`]: the whole call path; [`route`]: name or URI to backend; [`rounds`]: calls that
+//!   take several rounds; `tasks`: calls that go on by themselves; `subscriptions`: streams of
+//!   notifications;
 //! - [`catalog`]: what backends offer;
 //! - [`backend`]: one MCP server and its resilience stack;
 //! - [`upstream`]: the transports;
@@ -37,13 +39,16 @@ pub mod logs;
 pub mod node;
 pub mod peer;
 pub mod resolve;
+pub mod rounds;
 pub mod route;
 pub mod sealed;
 pub mod secrets;
 pub mod session;
 pub mod settings;
 pub mod stack;
+mod subscriptions;
 pub mod table;
+mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod worker;

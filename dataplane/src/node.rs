@@ -9,12 +9,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
 use crate::{
     auth::revoked::Revoked,
     call::WorkerId,
-    catalog::{kept::Kept, schedule::Discovery},
+    catalog::{epoch::Epoch, kept::Kept, schedule::Discovery},
     control,
     listen::tls::Tls,
     peer::Peers,
@@ -24,6 +27,9 @@ use crate::{
     table::RouteTable,
     telemetry::Metrics,
 };
+
+/// Backends listened to at the same time: of more, the lists are renewed by their age.
+const FEEDS: usize = 1_024;
 
 /// What all workers of a data plane share.
 pub struct Node {
@@ -41,7 +47,7 @@ pub struct Node {
     pub revoked: ArcSwap<Revoked>,
     /// Grows with every change of any backend's catalogue: rendered lists of an
     /// older epoch are made anew.
-    pub epoch: Arc<AtomicU64>,
+    pub epoch: Arc<Epoch>,
     /// Catalogues on disk; `None`: none are kept.
     pub(crate) kept: Option<Kept>,
     /// Sessions of legacy clients.
@@ -52,6 +58,8 @@ pub struct Node {
     pub metrics: Metrics,
     /// Where control stream, discovery and child processes live.
     pub background: Handle,
+    /// Bounds how many backends are listened to for changes of their lists.
+    pub(crate) feeds: Arc<Semaphore>,
     /// Who is asked next what it offers.
     pub discoveries: Arc<Discovery>,
     /// Turns true with the first table.
@@ -86,6 +94,7 @@ impl Node {
             secrets: ArcSwap::default(),
             revoked: ArcSwap::default(),
             epoch: Arc::default(),
+            feeds: Arc::new(Semaphore::new(FEEDS)),
             discoveries: Arc::default(),
             configured: watch::Sender::new(false),
             control: control::Status::default(),

@@ -11,6 +11,7 @@ use crate::{
     envelope,
     error::{CallError, INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND},
     table::{Gateway, Naming},
+    tasks,
     upstream::message::target_span,
 };
 
@@ -32,6 +33,9 @@ pub fn route(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
         Method::Complete if call.message.ref_name.is_some() => by_name(gateway, call),
         Method::ResourcesRead | Method::Complete | Method::Subscribe | Method::Unsubscribe => {
             by_uri(gateway, call)
+        }
+        _ if call.method.is_about_task() && call.version.era() == Era::Modern => {
+            by_task(gateway, call)
         }
         // Nothing in it names a backend.
         _ => match gateway.takes(call.method_name()) {
@@ -132,6 +136,27 @@ fn by_uri(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> {
         )),
         None => Err(not_found(call, &uri, "Resource not found")),
     }
+}
+
+/// The id says whose task it is.
+fn by_task(gateway: &Gateway, call: &Call) -> Result<Route, CallError> {
+    tasks::declared(call)?;
+    let token = call
+        .message
+        .task_id
+        .and_then(|id| envelope::string_value(&call.body, id));
+    let task = token.and_then(|token| tasks::open(&gateway.scope, &call.principal, &token));
+    let found = task.and_then(|task| {
+        let place = gateway
+            .backends
+            .binary_search_by(|b| b.name().cmp(&task.backend))
+            .ok()?;
+        Some(Route {
+            backend: gateway.backends[place].clone(),
+            target: Some(envelope::quote(&task.own).into()),
+        })
+    });
+    found.ok_or_else(|| CallError::refused(INVALID_PARAMS, "Task not found"))
 }
 
 fn not_found(call: &Call, uri: &str, message: &str) -> CallError {

@@ -4,6 +4,8 @@
 //! token to its purpose, gateway and principal: another principal's token does
 //! not open. Expiry is inside, so that it cannot be changed.
 
+pub mod scope;
+
 use std::{
     fs, io,
     path::Path,

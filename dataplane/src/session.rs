@@ -98,7 +98,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Shared {
     /// That of the fleet or, as long as there is none, this node's own.
-    ring: ArcSwap<KeyRing>,
+    ring: Arc<ArcSwap<KeyRing>>,
     /// Their calls that are in flight.
     calls: InFlight,
     /// Bytes of streams that are kept beyond their end.
@@ -205,7 +205,7 @@ impl Sessions {
     pub fn new(ring: KeyRing) -> Self {
         Self {
             shared: Arc::new(Shared {
-                ring: ArcSwap::from_pointee(ring.clone()),
+                ring: Arc::new(ArcSwap::from_pointee(ring.clone())),
                 calls: InFlight::default(),
                 kept: AtomicUsize::new(0),
             }),
@@ -223,6 +223,12 @@ impl Sessions {
             home: Some(home),
             ..self
         }
+    }
+
+    /// The keys in use, now and after every change.
+    #[must_use]
+    pub fn keys(&self) -> Arc<ArcSwap<KeyRing>> {
+        self.shared.ring.clone()
     }
 
     /// Opens a session and gives its id.

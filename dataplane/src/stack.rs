@@ -3,6 +3,7 @@
 
 mod handshake;
 mod own;
+mod params;
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,13 +11,12 @@ use futures_util::StreamExt;
 
 use crate::{
     call::{Call, Method, Reply},
-    catalog::params,
     error::CallError,
     node::Node,
+    rounds,
     route::{Route, route},
     session::inflight::CallId,
     table::Gateway,
-    upstream::http::headers,
 };
 
 pub use handshake::initialize;
@@ -37,12 +37,14 @@ pub async fn answer(
         Ok(route) => route,
         Err(_) => Box::pin(again(&gateway, &call)).await?,
     };
+    if rounds::is_retry(&call) {
+        rounds::open(&gateway.scope, backend.name(), &mut call)?;
+    }
+    call.rounds.scope = Some(gateway.scope.clone());
     // A long call keeps its own backend, and not what else was served with it.
     drop(gateway);
     call.target = target;
-    if headers::is_needed(&call, crate::call::Era::Modern) {
-        mirror_params(&backend, &mut call);
-    }
+    params::settle(&backend, &mut call)?;
     let place = call
         .session
         .as_ref()
@@ -79,23 +81,4 @@ async fn again(gateway: &Arc<Gateway>, call: &Call) -> Result<Route, CallError> 
         gateway.touch();
     }
     found
-}
-
-/// A client of the legacy era does not know that a tool's parameters are to be
-/// mirrored in headers.
-fn mirror_params(backend: &crate::backend::Backend, call: &mut Call) {
-    let lists = backend.catalog.snapshot().lists.clone();
-    if lists.params.is_empty() {
-        return;
-    }
-    let literal = call
-        .target
-        .clone()
-        .or_else(|| call.message.name.map(|n| call.body.slice(n.range())));
-    let Some(name) = literal.and_then(|l| serde_json::from_slice::<String>(&l).ok()) else {
-        return;
-    };
-    if let (Some(found), Some(arguments)) = (lists.params.get(&name), call.message.arguments) {
-        call.param_headers = params::of_arguments(found, arguments.of(&call.body));
-    }
 }

@@ -6,7 +6,7 @@ mod open;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +18,12 @@ use fleet_proto::{
     validate::{DEFAULT_SEPARATOR, Problem},
 };
 
-use crate::{auth::Auth, backend::Backend, catalog::render::cell::IndexCell};
+use crate::{
+    auth::Auth,
+    backend::Backend,
+    catalog::{epoch::Epoch, render::cell::IndexCell, versions::VersionsCell},
+    sealed::scope::Scope,
+};
 
 /// What is being served.
 #[derive(Default)]
@@ -60,9 +65,13 @@ pub struct Gateway {
     /// How long the stream of a legacy client can be resumed.
     pub resume_grace: Duration,
     /// Grows with every change of any catalogue.
-    pub(crate) epoch: Arc<AtomicU64>,
+    pub(crate) epoch: Arc<Epoch>,
+    /// What it seals for its clients.
+    pub(crate) scope: Arc<Scope>,
     /// What its backends offer, rendered.
     pub(crate) index: IndexCell,
+    /// What tells its lists apart from earlier ones.
+    pub(crate) versions: VersionsCell,
 }
 
 /// Who takes some methods.

@@ -60,6 +60,15 @@ impl Upstream {
         )))
     }
 
+    /// The transport, where it is streamable HTTP.
+    #[must_use]
+    pub(crate) fn http(&self) -> Option<http::Http> {
+        match self {
+            Self::Http(http) => Some(http.clone()),
+            _ => None,
+        }
+    }
+
     /// What the backend says of itself, asking it where that is not known.
     ///
     /// # Errors

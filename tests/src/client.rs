@@ -20,6 +20,8 @@ pub struct Client {
     connection: Connection,
     headers: Vec<(&'static str, String)>,
     modern: bool,
+    /// What it declares with every request, in the stateless era.
+    pub capabilities: Value,
     next_id: u64,
     /// What the server said of itself: the result of `initialize`; null in the stateless era.
     pub server: Value,
@@ -120,6 +122,14 @@ impl Client {
         Self::new(url, None, true).await
     }
 
+    /// The same with a bearer token.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn modern_with_token(url: &str, token: &str) -> Result<Self> {
+        Self::new(url, Some(token), true).await
+    }
+
     async fn new(url: &str, token: Option<&str>, modern: bool) -> Result<Self> {
         let mut headers = Vec::new();
         if let Some(token) = token {
@@ -134,6 +144,7 @@ impl Client {
             connection,
             headers,
             modern,
+            capabilities: json!({}),
             next_id: 1,
             server: Value::Null,
         })
@@ -149,13 +160,49 @@ impl Client {
         params: Option<Value>,
         progress_token: Option<Value>,
     ) -> Result<Answer> {
+        let (id, headers, body) = self.message(method, params, progress_token);
+        let answer = self.connection.post(&headers, body).await?;
+        if let Ok(message) = answer.response() {
+            ensure!(
+                message["id"] == id,
+                "asked with id {id}, answered {message}"
+            );
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request on a connection of its own, to read its answer as it comes.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn stream(&mut self, method: &str, params: Value) -> Result<Events> {
+        let (_, own, body) = self.message(method, Some(params), None);
+        let mut headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("accept", "application/json, text/event-stream".to_owned()),
+        ];
+        headers.extend(own);
+        Events::open(&self.url, Method::POST, &headers, body).await
+    }
+
+    /// The next request: its id, headers and body.
+    fn message(
+        &mut self,
+        method: &str,
+        params: Option<Value>,
+        progress_token: Option<Value>,
+    ) -> (u64, Vec<(&'static str, String)>, String) {
         let mut params = params.unwrap_or_else(|| json!({}));
         let mut headers = self.headers.clone();
         if self.modern {
             params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
-            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
+                self.capabilities.clone();
             headers.push(("mcp-method", method.to_owned()));
-            if let Some(name) = params["name"].as_str().or(params["uri"].as_str()) {
+            if let Some(name) = ["name", "uri", "taskId"]
+                .iter()
+                .find_map(|key| params[key].as_str())
+            {
                 headers.push(("mcp-name", name.to_owned()));
             }
         }
@@ -165,14 +212,7 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let answer = self.connection.post(&headers, body.to_string()).await?;
-        if let Ok(message) = answer.response() {
-            ensure!(
-                message["id"] == id,
-                "asked with id {id}, answered {message}"
-            );
-        }
-        Ok(answer)
+        (id, headers, body.to_string())
     }
 
     /// Sends a request and gives its result. A JSON-RPC error or an HTTP status is a [`Failure`].

@@ -16,6 +16,7 @@
 //! - [`client`]: an MCP client on one plain HTTP connection, without retries;
 //! - [`load`]: many of them, that call without pause;
 //! - [`backend`]: scripted MCP servers of both eras;
+//! - [`listeners`]: who listens at one of them;
 //! - [`wait`]: waiting for a condition, with a deadline.
 
 pub mod admin;
@@ -25,6 +26,7 @@ pub mod client;
 pub mod fake_node;
 pub mod fleet;
 pub mod forwarder;
+pub mod listeners;
 pub mod load;
 pub mod postgres;
 pub mod process;

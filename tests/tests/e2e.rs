@@ -25,11 +25,14 @@ mod e2e {
     mod replace;
     mod reports;
     mod revoke;
+    mod rounds;
     mod secrets;
     mod split;
     mod sse;
     mod stdio;
+    mod subscriptions;
     mod swap;
+    mod tasks;
     mod unix;
     mod websocket;
 }

@@ -180,6 +180,7 @@ pub(crate) fn call(gateway: &Gateway) -> Call {
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
+        rounds: Default::default(),
     }
 }
 

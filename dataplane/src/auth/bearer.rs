@@ -41,6 +41,14 @@ impl Tokens {
         self.found(token).0
     }
 
+    /// The hash of the token of this principal, if it is accepted.
+    pub(super) fn hash_of(&self, principal: &Principal) -> Option<&[u8; 32]> {
+        let mut accepted = self.accepted.iter();
+        accepted
+            .find(|(_, own)| **own == *principal)
+            .map(|(hash, _)| hash)
+    }
+
     /// As [`principal`](Self::principal), with the hash of the token.
     pub(super) fn found(&self, token: &[u8]) -> (Option<Arc<Principal>>, [u8; 32]) {
         let hash: [u8; 32] = Sha256::digest(token).into();

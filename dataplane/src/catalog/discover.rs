@@ -250,6 +250,7 @@ async fn fetch(
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
+        rounds: Default::default(),
     };
     let answer = match backend.clone().call(call).await? {
         Reply::Whole(answer) => answer.body,

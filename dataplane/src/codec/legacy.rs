@@ -199,6 +199,7 @@ fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message)
         param_headers: Vec::new(),
         principal: inbound.principal.clone(),
         session: Some(session),
+        rounds: Default::default(),
     }
 }
 

@@ -68,6 +68,7 @@ fn call(inbound: &Inbound, message: Message) -> Call {
         param_headers,
         principal: inbound.principal.clone(),
         session: None,
+        rounds: Default::default(),
     }
 }
 
@@ -116,7 +117,9 @@ fn check(inbound: &Inbound, message: &Message) -> Result<(), CallError> {
         ));
     }
     let method = Method::parse(method);
-    if method.has_name()
+    // The extension's own methods are checked where the header is there.
+    let task = method.is_about_task() && headers.contains_key(&MCP_NAME);
+    if (method.has_name() || task)
         && let Some(span) = target_span(method, message)
         && let Some(name) = envelope::string_value(body, span)
     {

@@ -307,6 +307,8 @@ fn secrets(node: &Arc<Node>, held: Option<&Held>, values: &[SecretValue]) {
 fn revocations(node: &Arc<Node>, all: &[Revocation]) -> Result<(), String> {
     let revoked = Arc::new(Revoked::of(all)?);
     node.revoked.store(revoked.clone());
+    // Who listens may have lost the right to.
+    node.epoch.turn();
     for (project, hash) in revoked.iter() {
         peer::ended::close(node, &node.sessions.end_all(project, &bearer::id_of(hash)));
     }

@@ -77,6 +77,7 @@ static PARAMS: Level = Level {
         }),
         row("capabilities", Shape::Any, |m| &mut m.init_capabilities),
         row("clientInfo", Shape::Any, |m| &mut m.init_client_info),
+        row("taskId", Shape::Text, |m| &mut m.task_id),
     ],
 };
 
@@ -119,6 +120,7 @@ static RESULT: Level = Level {
         row("resultType", Shape::Any, |m| &mut m.result_type),
         row("requestState", Shape::Any, |m| &mut m.request_state),
         row("_meta", Shape::Perhaps(&RESULT_META), |m| &mut m.meta),
+        row("taskId", Shape::Any, |m| &mut m.task_id),
     ],
 };
 

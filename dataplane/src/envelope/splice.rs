@@ -121,6 +121,32 @@ pub fn insert_member<'a>(src: &[u8], object: Span, member: &'a [u8]) -> Edit<'a>
     }
 }
 
+/// The edit that takes the member with the value at `value` out of its object, with one
+/// comma. `None`: there is no member with this value. Nothing may be added to an object
+/// whose only member goes.
+#[must_use]
+pub fn remove_member(src: &[u8], value: Span) -> Option<Edit<'static>> {
+    let before = |end: usize| src[..end].trim_ascii_end();
+    let key = before(value.start as usize).strip_suffix(b":")?;
+    let key = key.trim_ascii_end().strip_suffix(b"\"")?;
+    // Within a key, a quote has a backslash before it.
+    let mut start = memchr::memrchr(b'"', key)?;
+    while src[..start].ends_with(b"\\") {
+        start = memchr::memrchr(b'"', &src[..start])?;
+    }
+    let mut end = value.end as usize;
+    match before(start).strip_suffix(b",") {
+        Some(comma) => start = comma.len(),
+        None => {
+            let behind = src[end..].trim_ascii_start();
+            if let Some(rest) = behind.strip_prefix(b",") {
+                end = src.len() - rest.len();
+            }
+        }
+    }
+    Some(Edit::replace(Span::new(start, end), b""))
+}
+
 /// The text with all edits made, in one allocation. Sorts the edits.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::time::Duration;
 
 use fleet_proto::{
     hash::Hash,
@@ -17,7 +17,7 @@ use crate::{
 
 fn backend(name: &str, uris: &[&str]) -> Arc<Backend> {
     let key = Arc::new(Key::new("default", Kind::Backend, name));
-    let catalog = Catalog::new(Arc::<AtomicU64>::default(), None);
+    let catalog = Catalog::new(Arc::default(), None);
     let resources = uris
         .iter()
         .map(|uri| format!(r#"{{"name":"r","uri":"{uri}"}}"#));
@@ -59,7 +59,9 @@ fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Arc<Gateway> {
         method_owners: Vec::new(),
         resume_grace: Duration::ZERO,
         epoch: Arc::default(),
+        scope: crate::sealed::scope::Scope::of_tests(),
         index: Default::default(),
+        versions: Default::default(),
     })
 }
 
@@ -77,6 +79,7 @@ fn call(version: ProtocolVersion, method: &str, params: &str) -> Call {
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
+        rounds: Default::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `initialize` and `server/discover`: what a gateway says of itself.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
@@ -134,13 +134,16 @@ fn capabilities(parts: &[Arc<Snapshot>], era: Era) -> ServerCapabilities {
         told.iter()
             .any(|told| told.as_ref().is_none_or(|own| own.get(name).is_some()))
     };
-    // Who listens is told of changes, of whichever backend they are.
-    let list_changed = era == Era::Legacy;
-    let subscribe = list_changed
-        && told.iter().any(|told| {
-            let resources = told.as_ref().map(|own| &own["resources"]);
-            resources.is_none_or(|resources| resources["subscribe"] == true)
-        });
+    // Changes of lists are told of by the proxy itself, whatever the backends do.
+    let list_changed = true;
+    let subscribe = parts.iter().zip(&told).any(|(part, told)| {
+        let resources = told.as_ref().map(|own| &own["resources"]);
+        let has = resources.map(|resources| resources["subscribe"] == true);
+        match era {
+            Era::Legacy => has.unwrap_or(true),
+            Era::Modern => part.about.era == Some(Era::Modern) && has == Some(true),
+        }
+    });
     ServerCapabilities {
         tools: offered("tools").then_some(ToolsCapability { list_changed }),
         resources: offered("resources").then_some(ResourcesCapability {
@@ -149,7 +152,23 @@ fn capabilities(parts: &[Arc<Snapshot>], era: Era) -> ServerCapabilities {
         }),
         prompts: offered("prompts").then_some(PromptsCapability { list_changed }),
         completions: offered("completions").then(CompletionsCapability::default),
-        logging: (era == Era::Legacy && offered("logging")).then(LoggingCapability::default),
+        logging: offered("logging").then(LoggingCapability::default),
+        extensions: (era == Era::Modern).then(|| extensions(&told)).flatten(),
         ..ServerCapabilities::default()
     }
+}
+
+/// The extensions that any backend knows; the first one's settings where several do. What
+/// they add travels with the messages.
+fn extensions(told: &[Option<Value>]) -> Option<HashMap<String, Value>> {
+    let mut known = HashMap::new();
+    for own in told.iter().flatten() {
+        let own = own.get("extensions").and_then(Value::as_object);
+        for (name, settings) in own.into_iter().flatten() {
+            known
+                .entry(name.clone())
+                .or_insert_with(|| settings.clone());
+        }
+    }
+    (!known.is_empty()).then_some(known)
 }

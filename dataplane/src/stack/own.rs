@@ -10,6 +10,7 @@ use crate::{
     call::{Answer, Call, Method, Reply},
     error::{CallError, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, result_message},
     node::Node,
+    subscriptions,
     table::Gateway,
     upstream::http::Http,
 };
@@ -39,6 +40,7 @@ pub(super) async fn answer(
         ));
     }
     let result = match call.method {
+        Method::Listen => return subscriptions::listen(node, gateway, call).map(Some),
         Method::Ping => Bytes::from_static(b"{}"),
         Method::SetLevel => set_level(node, call)?,
         Method::Discover => {

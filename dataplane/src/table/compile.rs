@@ -31,6 +31,7 @@ use crate::{
     catalog::{Catalog, schedule},
     node::Node,
     resolve::resolve,
+    sealed::scope::Scope,
     secrets::Secrets,
     upstream::{
         Upstream,
@@ -324,7 +325,12 @@ impl Compiler<'_> {
             hosts: lower(&gateway.hosts),
             origins: lower(&gateway.origins),
             epoch: self.node.epoch.clone(),
+            scope: Arc::new(Scope::new(
+                format!("{}/{}", key.project, key.name),
+                self.node.sessions.keys(),
+            )),
             index: Default::default(),
+            versions: Default::default(),
         }
     }
 

@@ -13,6 +13,7 @@ mod era;
 mod exchange;
 pub(crate) mod headers;
 mod listen;
+pub(crate) mod listening;
 mod session;
 
 use std::{

@@ -8,6 +8,7 @@ use crate::{
     call::{Answer, Call, Era, Method, ProtocolVersion},
     envelope::{self, Edit, Edits, Kind, Message, Span},
     error::{self, CallError, INVALID_PARAMS, RESOURCE_NOT_FOUND},
+    rounds, tasks,
 };
 
 /// `clientInfo` of requests that the proxy makes for itself.
@@ -42,6 +43,11 @@ pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallEr
     }
     if let (Some(target), Some(span)) = (&call.target, target_span(call.method, message)) {
         edits.push(Edit::replace(span, target));
+    }
+    if call.rounds.retry.is_some()
+        && let Some(state) = rounds::restored(call)
+    {
+        edits.push(state);
     }
     if to == Era::Modern && call.version.era() == Era::Legacy {
         if message
@@ -82,6 +88,7 @@ pub fn target_span(method: Method, message: &Message) -> Option<Span> {
         // Two of them would leave it to the backend which one counts.
         Method::Complete if message.ref_name.is_some() && message.ref_uri.is_some() => None,
         Method::Complete => message.ref_name.or(message.ref_uri),
+        Method::TaskGet | Method::TaskUpdate | Method::TaskCancel => message.task_id,
         _ => None,
     }
 }
@@ -103,7 +110,11 @@ fn meta_for(call: &Call) -> (Span, String) {
         .as_ref()
         .and_then(|s| std::str::from_utf8(&s.client_info).ok())
         .unwrap_or(CLIENT_INFO);
-    let members = modern_meta(info);
+    let mut members = modern_meta(info);
+    if let Some(level) = call.session.as_ref().and_then(|s| s.log_level()) {
+        members += r#","io.modelcontextprotocol/logLevel":"#;
+        members += &String::from_utf8_lossy(&level);
+    }
     match (call.message.meta, call.message.params) {
         (Some(meta), _) => (meta, members),
         (None, Some(params)) => (params, format!(r#""_meta":{{{members}}}"#)),
@@ -168,7 +179,8 @@ pub fn incoming(
         edits.push(Edit::replace(id, call.id()));
     }
     let code = error_code(&body, message);
-    let translated;
+    let (translated, wrapped, task);
+    let outcome = outcome(&body, message);
     let mut shown = code;
     match (from, call.version.era()) {
         (Era::Legacy, Era::Modern) => {
@@ -184,14 +196,23 @@ pub fn incoming(
             if code == Some(INVALID_PARAMS) && call.method == Method::ResourcesRead {
                 shown = Some(RESOURCE_NOT_FOUND);
             }
-            if message
-                .result_type
-                .is_some_and(|t| t.of(&body) == b"\"input_required\"")
-            {
+            if outcome == Outcome::InputRequired {
                 return Err(CallError::refused(
                     INPUT_REQUIRED,
                     "the backend asks for input, which this client's protocol version cannot be asked for here",
                 ));
+            }
+        }
+        (Era::Modern, Era::Modern) if call.method.is_about_task() || outcome == Outcome::Task => {
+            task = task_id(call, backend, &body, message)?;
+            if let Some((span, id)) = &task {
+                edits.push(Edit::replace(*span, id));
+            }
+        }
+        (Era::Modern, Era::Modern) if outcome == Outcome::InputRequired => {
+            wrapped = rounds::wrap(call, backend, &body, message)?;
+            if let Some(state) = wrapped.edit(&body) {
+                edits.push(state);
             }
         }
         _ => {}
@@ -241,6 +262,55 @@ pub fn shown_status(from: Era, code: i64, backends: StatusCode) -> StatusCode {
     }
 }
 
+/// What a result is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// What was asked for, or nothing that is known here.
+    Complete,
+    /// The client is to answer first (2026-07-28, Multi Round-Trip Requests).
+    InputRequired,
+    /// It will be there later (SEP-2663).
+    Task,
+}
+
+#[inline]
+fn outcome(body: &[u8], message: &Message) -> Outcome {
+    match message.result_type {
+        Some(span) if span.of(body) != b"\"complete\"" => {
+            match envelope::string_value(body, span).as_deref() {
+                Some("input_required") => Outcome::InputRequired,
+                Some("task") => Outcome::Task,
+                _ => Outcome::Complete,
+            }
+        }
+        _ => Outcome::Complete,
+    }
+}
+
+/// The client's id for the task in a result, and where it goes.
+#[cold]
+fn task_id(
+    call: &Call,
+    backend: &str,
+    body: &[u8],
+    message: &Message,
+) -> Result<Option<(Span, Bytes)>, CallError> {
+    let (Some(span), Some(scope)) = (message.task_id, &call.rounds.scope) else {
+        return Ok(None);
+    };
+    if call.method.is_about_task()
+        && let Some(own) = call.message.task_id
+    {
+        return Ok(Some((span, call.body.slice(own.range()))));
+    }
+    let own = envelope::string_value(body, span).ok_or_else(|| CallError::BadAnswer {
+        backend: backend.to_owned(),
+        reason: "the id of its task is not a string".to_owned(),
+    })?;
+    let token = tasks::seal(scope, &call.principal, backend, &own)?;
+    Ok(Some((span, format!("\"{token}\"").into())))
+}
+
 /// The code of an error response.
 #[must_use]
 pub fn error_code(body: &[u8], message: &Message) -> Option<i64> {
@@ -257,15 +327,51 @@ pub fn error_code(body: &[u8], message: &Message) -> Option<i64> {
 /// What a result of the modern era must have and one of the legacy era lacks:
 /// its type, and for reads the caching hints, of which nothing is known.
 fn result_members(method: Method, body: &[u8], result: Span) -> &'static [u8] {
-    let hinted = || {
-        envelope::members(body, result)
-            .any(|member| member.is_ok_and(|(key, _)| key == "ttlMs" || key == "cacheScope"))
+    if method != Method::ResourcesRead {
+        return br#""resultType":"complete""#;
+    }
+    let has = |hint: &str| {
+        envelope::members(body, result).any(|member| member.is_ok_and(|(key, _)| key == hint))
     };
-    match method {
-        Method::ResourcesRead if !hinted() => {
-            br#""resultType":"complete","ttlMs":0,"cacheScope":"private""#
+    match (has("ttlMs"), has("cacheScope")) {
+        (true, true) => br#""resultType":"complete""#,
+        (true, false) => br#""resultType":"complete","cacheScope":"private""#,
+        (false, true) => br#""resultType":"complete","ttlMs":0"#,
+        (false, false) => br#""resultType":"complete","ttlMs":0,"cacheScope":"private""#,
+    }
+}
+
+/// Severities of log messages, the least first.
+const SEVERITIES: [&str; 8] = [
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+];
+
+/// Whether a client is to see a log message of a call: in the modern era only one that
+/// asked for it. A backend of the legacy era knows nothing of what this client asked for.
+#[must_use]
+pub fn wants_log(call: &Call, from: Era, data: &[u8], message: &Message) -> bool {
+    if call.version.era() == Era::Legacy {
+        return true;
+    }
+    let severity = |src: &[u8], span| {
+        let name = envelope::string_value(src, span)?;
+        SEVERITIES.iter().position(|known| *known == name)
+    };
+    match (call.message.log_level, from) {
+        (None, _) => false,
+        (Some(_), Era::Modern) => true,
+        (Some(least), Era::Legacy) => {
+            let least = severity(&call.body, least);
+            let own = message.level.and_then(|level| severity(data, level));
+            own >= least
         }
-        _ => br#""resultType":"complete""#,
     }
 }
 

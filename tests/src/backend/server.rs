@@ -24,6 +24,8 @@ pub type Tool = Arc<dyn Fn(Value) -> BoxFuture<'static, String> + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Server {
     tools: BTreeMap<String, Tool>,
+    methods: BTreeMap<String, Script>,
+    capabilities: Option<Value>,
     sessions: Arc<Mutex<BTreeSet<String>>>,
     next_session: Arc<AtomicU64>,
 }
@@ -51,6 +53,48 @@ impl Server {
             Arc::new(move |arguments| run(arguments).boxed()),
         );
         self
+    }
+
+    /// Answers a method, or the calls of a tool (`tools/call NAME`), itself.
+    #[must_use]
+    pub fn on<F, Fut>(mut self, method: &str, answer: F) -> Self
+    where
+        F: Fn(Seen) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Response> + Send + 'static,
+    {
+        if let Some(tool) = method.strip_prefix("tools/call ") {
+            self = self.tool(tool, |_| std::future::ready(String::new()));
+        }
+        let script: Script = Arc::new(move |seen| answer(seen).boxed());
+        self.methods.insert(method.to_owned(), script);
+        self
+    }
+
+    /// Answers a list method with what `list` gives at the time.
+    #[must_use]
+    pub fn listing(self, method: &str, list: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        self.on(method, move |seen| {
+            let list = merged(list(), &complete());
+            async move { answer_json(200, &result(&seen, list)) }
+        })
+    }
+
+    /// The same with what stays as it is.
+    #[must_use]
+    pub fn lists(self, method: &str, list: Value) -> Self {
+        self.listing(method, move || list.clone())
+    }
+
+    /// Declares these capabilities instead of tools alone.
+    #[must_use]
+    pub fn declares(mut self, capabilities: Value) -> Self {
+        self.capabilities = Some(capabilities);
+        self
+    }
+
+    fn capabilities(&self) -> Value {
+        let declared = self.capabilities.clone();
+        declared.unwrap_or_else(|| json!({"tools": {}}))
     }
 
     /// Forgets all sessions, as a restart does: what still names one is answered with 404.
@@ -85,7 +129,7 @@ impl Server {
                     &seen,
                     json!({
                         "protocolVersion": seen.message["params"]["protocolVersion"],
-                        "capabilities": {"tools": {}},
+                        "capabilities": self.capabilities(),
                         "serverInfo": {"name": "scripted", "version": "0"},
                     }),
                 ),
@@ -117,9 +161,10 @@ impl Server {
             error["error"]["data"] = json!({"supported": [MODERN], "requested": version});
             return answer_json(400, &error);
         }
-        let extra = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        let extra = complete();
         if seen.method() == "server/discover" {
-            let discovered = json!({"supportedVersions": [MODERN], "capabilities": {"tools": {}}});
+            let discovered =
+                json!({"supportedVersions": [MODERN], "capabilities": self.capabilities()});
             return answer_json(200, &result(&seen, merged(discovered, &extra)));
         }
         self.serve(seen, extra).await
@@ -129,6 +174,15 @@ impl Server {
     /// progress is answered with a stream that reports some first.
     async fn serve(self, seen: Seen, extra: Value) -> Response {
         let params = &seen.message["params"];
+        let call = format!(
+            "{} {}",
+            seen.method(),
+            params["name"].as_str().unwrap_or("?")
+        );
+        let own = self.methods.get(&call).or(self.methods.get(seen.method()));
+        if let Some(answer) = own {
+            return answer(seen.clone()).await;
+        }
         match seen.method() {
             "ping" => answer_json(200, &result(&seen, json!({}))),
             "tools/list" => {
@@ -160,11 +214,15 @@ impl Server {
     }
 }
 
-fn result(seen: &Seen, result: Value) -> Value {
+/// The response with this result.
+#[must_use]
+pub fn result(seen: &Seen, result: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": seen.message["id"], "result": result})
 }
 
-fn refused(seen: &Seen, code: i64, message: &str) -> Value {
+/// The error response.
+#[must_use]
+pub fn refused(seen: &Seen, code: i64, message: &str) -> Value {
     let error = json!({"code": code, "message": message});
     json!({"jsonrpc": "2.0", "id": seen.message["id"], "error": error})
 }
@@ -174,4 +232,9 @@ fn merged(mut object: Value, extra: &Value) -> Value {
         object[key] = value.clone();
     }
     object
+}
+
+/// What every result of the stateless revision may have.
+fn complete() -> Value {
+    json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
 }

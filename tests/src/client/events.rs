@@ -115,6 +115,19 @@ impl Events {
         }
     }
 
+    /// The next message of this method; others are passed over.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub async fn message_of(&mut self, method: &str) -> Result<Value> {
+        loop {
+            let message = self.message().await?;
+            if message["method"] == method {
+                return Ok(message);
+            }
+        }
+    }
+
     /// Whether nothing comes for so long.
     pub async fn is_silent_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.next()).await.is_err()

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::{
+    backend::{Backend, server::Server},
     fleet::Fleet,
     process::Process,
     programs::{here, installed, node, python},
@@ -72,11 +73,21 @@ async fn through_a_gateway_with_bare_names_nothing_is_lost() -> Result<()> {
     nothing_is_lost(&fleet.url).await
 }
 
+/// The reference server is one of several backends here, of both eras.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_gateway_with_the_default_prefix_nothing_is_lost() -> Result<()> {
     let (_server, url) = reference().await?;
-    let fleet = Fleet::start(&backend(&url)).await?;
-    fleet.offers(&["reference__test_simple_text"]).await?;
+    let old = Backend::start(Server::echo("old").legacy()).await?;
+    let new = Backend::start(Server::echo("new").modern()).await?;
+    let (of_old, of_new) = (old.url(), new.url());
+    let fleet = Fleet::start(&format!(
+        "kind: Backend\nname: new\nhttp: {{ url: '{of_new}' }}\n---\n\
+         kind: Backend\nname: old\nhttp: {{ url: '{of_old}' }}\n---\n{}",
+        backend(&url)
+    ))
+    .await?;
+    let all = ["reference__test_simple_text", "old__echo", "new__echo"];
+    fleet.offers(&all).await?;
     let mut command = Command::new(node());
     command
         .arg(here("conformance/bare.mjs"))

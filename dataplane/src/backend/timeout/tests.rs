@@ -25,6 +25,7 @@ fn call(method: &str) -> Call {
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
+        rounds: Default::default(),
     }
 }
 

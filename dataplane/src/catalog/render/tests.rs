@@ -1,5 +1,3 @@
-use std::sync::atomic::AtomicU64;
-
 use fleet_proto::{
     hash::Hash,
     key::{Key, Kind},
@@ -10,7 +8,7 @@ use crate::{
     auth::Auth,
     backend::{Backend, Parts},
     call::WorkerId,
-    catalog::{About, Catalog, Lists},
+    catalog::{About, Catalog, Lists, epoch::Epoch},
     table::Naming,
     telemetry::Metrics,
     upstream::Upstream,
@@ -24,7 +22,7 @@ fn list(id: &str, values: &[&str]) -> List {
     List::of(id, values.iter().map(entry))
 }
 
-fn backend(name: &str, epoch: &Arc<AtomicU64>, lists: Option<Lists>) -> Arc<Backend> {
+fn backend(name: &str, epoch: &Arc<Epoch>, lists: Option<Lists>) -> Arc<Backend> {
     let key = Arc::new(Key::new("default", Kind::Backend, name));
     let catalog = Catalog::new(epoch.clone(), None);
     if let Some(lists) = lists {
@@ -60,7 +58,9 @@ fn gateway(naming: Naming, backends: Vec<(&str, Lists)>, owner: Option<usize>) -
         method_owners: Vec::new(),
         resume_grace: Duration::ZERO,
         epoch,
+        scope: crate::sealed::scope::Scope::of_tests(),
         index: IndexCell::default(),
+        versions: Default::default(),
     }
 }
 

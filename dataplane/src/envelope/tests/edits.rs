@@ -71,3 +71,34 @@ fn lists_are_read_item_by_item() {
         [Ok(_), Err(ScanError::NotJson { at: 3, .. })]
     ));
 }
+
+#[test]
+fn a_member_goes_with_one_comma() {
+    let without_b = |src: &str| {
+        let whole = Span::new(0, src.len());
+        let found = members(src.as_bytes(), whole).map(Result::unwrap);
+        let (_, value) = found
+            .filter(|(key, _)| key.starts_with('b'))
+            .last()
+            .unwrap();
+        let edit = remove_member(src.as_bytes(), value).unwrap();
+        let out = splice(src.as_bytes(), &mut [edit]).unwrap();
+        String::from_utf8(out.into()).unwrap()
+    };
+    for (src, out) in [
+        (r#"{"b":1}"#, "{}"),
+        (r#"{ "b" : "x" }"#, "{  }"),
+        (r#"{"b":[{}],"a":1}"#, r#"{"a":1}"#),
+        (r#"{ "b":1 , "a":1}"#, r#"{  "a":1}"#),
+        (r#"{"a":1,"b":{"a":1}}"#, r#"{"a":1}"#),
+        (
+            r#"{"a":"}\"," , "\u0062" : null , "c":2}"#,
+            r#"{"a":"}\","  , "c":2}"#,
+        ),
+        (r#"{"a":1,"b\",\"":2,"c":2}"#, r#"{"a":1,"c":2}"#),
+        (r#"{"b\\":2,"c":2}"#, r#"{"c":2}"#),
+    ] {
+        assert_eq!(without_b(src), out, "{src}");
+    }
+    assert!(remove_member(b"1", Span::new(0, 1)).is_none());
+}

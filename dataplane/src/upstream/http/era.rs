@@ -159,7 +159,8 @@ impl Http {
             r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{{{}}}}}}}"#,
             modern_meta(CLIENT_INFO)
         );
-        let sent = self.post(worker, headers::discover, body.into()).await?;
+        let headers = |out: &mut Vec<u8>| headers::of_method(out, "server/discover");
+        let sent = self.post(worker, headers, body.into()).await?;
         let status = sent.head.status;
         let body = self.collect_any(sent).await?;
         Ok((status, body))

@@ -16,7 +16,7 @@ use crate::{
     error::CallError,
     session::{Session, inflight::CallId},
     upstream::{
-        message::{incoming, shown_status},
+        message::{incoming, shown_status, wants_log},
         pool::Received,
         slot::Live,
     },
@@ -173,10 +173,8 @@ impl Exchange {
 
     fn notification(&self, data: Bytes, message: &Message) -> Part {
         let method = message.method.map_or(&b""[..], |span| span.of(&data));
-        let asked_for_log =
-            self.call.version.era() == Era::Legacy || self.call.message.log_level.is_some();
         let pass = match method {
-            b"notifications/message" => asked_for_log,
+            b"notifications/message" => wants_log(&self.call, self.from, &data, message),
             // Lists are the proxy's own: what changed in one backend's is not the client's.
             m if m.ends_with(b"/list_changed") => {
                 self.http.renew();

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    call::{Call, Era, Method},
+    call::Call,
     envelope,
     upstream::{message::target_span, slot::Live},
 };
@@ -67,10 +67,10 @@ pub(super) fn last_event_id(out: &mut Vec<u8>, id: &[u8]) {
     }
 }
 
-/// Adds those of `server/discover`.
-pub(super) fn discover(out: &mut Vec<u8>) {
+/// Adds those of a request of the proxy's own in the modern era.
+pub(super) fn of_method(out: &mut Vec<u8>, method: &'static str) {
     out.extend_from_slice(MODERN);
-    push(out, &MCP_METHOD, b"server/discover");
+    push(out, &MCP_METHOD, method.as_bytes());
 }
 
 /// Adds those of a request in the modern era: what the body says, mirrored.
@@ -80,7 +80,7 @@ pub(super) fn modern(out: &mut Vec<u8>, call: &Call) {
     if method.iter().all(|b| is_text(*b)) {
         push(out, &MCP_METHOD, method);
     }
-    if call.method.has_name()
+    if (call.method.has_name() || call.method.is_about_task())
         && let Some(name) = name(call)
     {
         push(out, &MCP_NAME, encoded(&name).as_bytes());
@@ -143,11 +143,6 @@ pub(crate) fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
         }
         None => Some(Cow::Borrowed(text)),
     }
-}
-
-/// The mirrored parameters of a call by a legacy client, which sends none.
-pub(crate) fn is_needed(call: &Call, to: Era) -> bool {
-    to == Era::Modern && call.version.era() == Era::Legacy && call.method == Method::ToolsCall
 }
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ fn call(version: ProtocolVersion) -> Call {
         param_headers: Vec::new(),
         principal: Auth::anonymous(),
         session: None,
+        rounds: Default::default(),
     }
 }
 

@@ -1,0 +1,171 @@
+//! The stream of one client at one backend.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+
+use super::notice;
+use crate::{
+    call::WorkerId,
+    envelope::{self, Kind, Message},
+    upstream::http::{Http, listening::Backoff},
+};
+
+/// What a backend is asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Subjects {
+    pub(super) uris: Vec<String>,
+    /// The backend's own id of a task, and the client's.
+    pub(super) tasks: Vec<(String, String)>,
+}
+
+/// Where what is heard goes.
+pub(super) struct Out {
+    /// Source text of the subscription's id.
+    pub(super) id: Bytes,
+    /// Members of `_meta` of the request.
+    pub(super) meta: String,
+    pub(super) to: mpsc::Sender<Bytes>,
+}
+
+/// A stream; dropped, it is closed.
+pub(super) struct Source {
+    pub(super) subjects: Arc<Subjects>,
+    /// The URIs that the backend honours; `None`: it has not said yet.
+    pub(super) honoured: watch::Receiver<Option<Vec<String>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Deserialize)]
+struct Acknowledged {
+    params: AcknowledgedParams,
+}
+
+#[derive(Deserialize)]
+struct AcknowledgedParams {
+    notifications: Honoured,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Honoured {
+    resource_subscriptions: Vec<String>,
+}
+
+impl Source {
+    /// Opens one, on this runtime.
+    pub(super) fn open(http: Http, worker: WorkerId, subjects: Subjects, out: Out) -> Self {
+        let (told, honoured) = watch::channel(None);
+        let subjects = Arc::new(subjects);
+        let hearing = hear(http, worker, subjects.clone(), out, told);
+        let task = tokio::spawn(hearing).abort_handle();
+        Self {
+            subjects,
+            honoured,
+            task,
+        }
+    }
+
+    /// Whether the backend honours this URI, as far as it has said.
+    pub(super) fn honours(&self, uri: &str) -> bool {
+        let honoured = self.honoured.borrow();
+        honoured
+            .as_ref()
+            .is_none_or(|all| all.iter().any(|own| own == uri))
+    }
+}
+
+/// Listens until nobody does, and connects again whenever the stream ends.
+async fn hear(
+    http: Http,
+    worker: WorkerId,
+    subjects: Arc<Subjects>,
+    out: Out,
+    told: watch::Sender<Option<Vec<String>>>,
+) {
+    let filter = filter(&subjects);
+    let mut backoff = Backoff::default();
+    loop {
+        let opened = Instant::now();
+        match http.subscribe(worker, &out.meta, &filter).await {
+            Ok(Some(mut stream)) => {
+                while let Some(data) = stream.next().await {
+                    let Ok(message) = envelope::scan(&data) else {
+                        continue;
+                    };
+                    if message.kind != Kind::Notification {
+                        // The closing result, or a refusal.
+                        break;
+                    }
+                    if is(&data, &message, "notifications/subscriptions/acknowledged") {
+                        told.send_replace(Some(acknowledged(&data)));
+                    } else if let Some(passed) = passed(&data, &message, &subjects, &out.id)
+                        && out.to.send(passed).await.is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+            Ok(None) => {
+                told.send_replace(Some(Vec::new()));
+            }
+            Err(error) => tracing::debug!(%error, "a backend could not be listened to"),
+        }
+        backoff.was_open_for(opened.elapsed());
+        sleep(backoff.next()).await;
+    }
+}
+
+fn filter(subjects: &Subjects) -> String {
+    let mut filter = serde_json::Map::new();
+    if !subjects.uris.is_empty() {
+        filter.insert(
+            "resourceSubscriptions".to_owned(),
+            subjects.uris.clone().into(),
+        );
+    }
+    if !subjects.tasks.is_empty() {
+        let own: Vec<_> = subjects.tasks.iter().map(|(own, _)| own.clone()).collect();
+        filter.insert("taskIds".to_owned(), own.into());
+    }
+    serde_json::Value::Object(filter).to_string()
+}
+
+fn acknowledged(data: &[u8]) -> Vec<String> {
+    serde_json::from_slice::<Acknowledged>(data)
+        .map(|told| told.params.notifications.resource_subscriptions)
+        .unwrap_or_default()
+}
+
+fn is(data: &[u8], message: &Message, method: &str) -> bool {
+    message
+        .method
+        .is_some_and(|m| m.of(data) == method.as_bytes())
+}
+
+/// A notification for the client: nothing that it has not asked for.
+fn passed(data: &Bytes, message: &Message, subjects: &Subjects, id: &[u8]) -> Option<Bytes> {
+    if is(data, message, "notifications/resources/updated") && !subjects.uris.is_empty() {
+        return notice::passed(data, message, id, None);
+    }
+    if is(data, message, "notifications/tasks") {
+        let span = message.task_id?;
+        let own = envelope::string_value(data, span)?;
+        let (_, token) = subjects.tasks.iter().find(|(task, _)| *task == *own)?;
+        let literal = envelope::quote(token);
+        return notice::passed(data, message, id, Some((span, &literal)));
+    }
+    None
+}
