@@ -15,6 +15,7 @@ pub fn apply(node: &Arc<Node>, version: Version, set: &Valid) -> Vec<Problem> {
     let table = Arc::new(compile(node, version, set, &before));
     let degraded = table.degraded.clone();
     node.table.store(table.clone());
+    node.epoch.turn();
     node.metrics.keep(|key| table.backend(key).is_some());
     node.configured.send_replace(true);
     tracing::info!(
