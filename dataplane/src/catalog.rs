@@ -248,7 +248,8 @@ impl Catalog {
         self.asked.store(asked, Ordering::Relaxed);
         let after = Arc::new(snapshot);
         let before = self.now.swap(after.clone());
-        let turned = self.versions.turn(&before.lists, &after.lists);
+        let told = after.state == State::Fresh;
+        let turned = self.versions.turn(&before.lists, &after.lists, told);
         // What looks the same needs no new rendering.
         if turned
             || before.state != after.state
@@ -285,6 +286,11 @@ impl Catalog {
     /// Whether it is being asked, or about to be.
     pub(crate) fn is_wanted(&self) -> bool {
         self.place.is_wanted()
+    }
+
+    /// It is being asked now.
+    pub(crate) fn asking(&self) {
+        self.versions.ask();
     }
 
     /// The backend says that entries of this kind have changed: they are asked for anew,

@@ -38,7 +38,9 @@ pub const BACKEND_BAD_ANSWER: i64 = -31_003;
 /// Ours: the connection broke, or the process died, during the call.
 pub const BACKEND_GONE: i64 = -31_004;
 
-/// Ours: the data plane on which the session lives cannot be reached, or went away during
+/// Ours: the backend asks for input, and the client cannot be asked, or has not answered.
+pub const INPUT_REQUIRED: i64 = -31_005;
+/// Ours: the data plane on which the session, or a call that waits for its client, lives cannot be reached, or went away during
 /// the call.
 pub const HOME_GONE: i64 = -31_010;
 
@@ -87,6 +89,12 @@ pub enum CallError {
         backend: String,
         /// How.
         reason: String,
+    },
+    /// The backend asks for input of a client that the answer cannot be given to.
+    #[error("the backend asks for input, which this client cannot be asked for here")]
+    Asks {
+        /// Its answer, with the client's request id.
+        answer: Bytes,
     },
     /// The proxy itself refuses the request.
     #[error("{message}")]
@@ -184,6 +192,7 @@ impl CallError {
             Self::Timeout { .. } | Self::Deadline { .. } => BACKEND_TIMED_OUT,
             Self::BadAnswer { .. } => BACKEND_BAD_ANSWER,
             Self::Gone { .. } => BACKEND_GONE,
+            Self::Asks { .. } => INPUT_REQUIRED,
             Self::Refused { code, .. } => *code,
         }
     }
@@ -196,6 +205,7 @@ impl CallError {
             Self::Timeout { .. } | Self::Deadline { .. } => "timeout",
             Self::BadAnswer { .. } => "bad_answer",
             Self::Gone { .. } => "gone",
+            Self::Asks { .. } => "input_required",
             Self::Refused { .. } => "refused",
         }
     }

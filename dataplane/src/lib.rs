@@ -11,7 +11,7 @@
 //! - [`session`], [`sealed`]: sessions of legacy clients; [`peer`]: those that live on
 //!   other data planes;
 //! - [`stack`]: the whole call path; [`route`]: name or URI to backend; [`rounds`]: calls that
-//!   take several rounds; `tasks`: calls that go on by themselves; `subscriptions`: streams of
+//!   take several rounds; `bridge`: those between the eras; `tasks`: calls that go on by themselves; `subscriptions`: streams of
 //!   notifications;
 //! - [`catalog`]: what backends offer;
 //! - [`backend`]: one MCP server and its resilience stack;
@@ -28,6 +28,7 @@ pub mod backend;
 #[doc(hidden)]
 pub mod bench_support;
 pub mod body;
+mod bridge;
 pub mod call;
 pub mod catalog;
 pub mod codec;
@@ -191,6 +192,7 @@ pub async fn start(settings: Settings) -> Result<DataPlane, StartError> {
         serve_admin(&node, admin, router)?,
         tokio::spawn(control::follow(node.clone(), restored, way)),
         tokio::spawn(sweep(node.clone())),
+        tokio::spawn(bridge::held::Held::watch(node.clone())),
         tokio::spawn(worker::sweep(node.clone(), node.background_worker())),
         tokio::spawn(catalog::kept::keep(node.clone())),
         tokio::spawn(catalog::announce::announce(node.clone())),

@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     auth::revoked::Revoked,
+    bridge::held::Held,
     call::WorkerId,
     catalog::{epoch::Epoch, kept::Kept, schedule::Discovery},
     control,
@@ -56,6 +57,8 @@ pub struct Node {
     pub peers: Peers,
     /// Counters.
     pub metrics: Metrics,
+    /// Calls that wait for their clients.
+    pub(crate) held: Held,
     /// Where control stream, discovery and child processes live.
     pub background: Handle,
     /// Bounds how many backends are listened to for changes of their lists.
@@ -94,6 +97,7 @@ impl Node {
             secrets: ArcSwap::default(),
             revoked: ArcSwap::default(),
             epoch: Arc::default(),
+            held: Held::default(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
             discoveries: Arc::default(),
             configured: watch::Sender::new(false),

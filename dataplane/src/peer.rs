@@ -303,7 +303,11 @@ impl Peers {
 
     /// The home of a session, if it is a peer, whether it can be reached or not.
     pub(crate) fn home(&self, session: &Session) -> Option<Arc<Peer>> {
-        let home = session.home()?;
+        self.at(session.home()?)
+    }
+
+    /// The peer that is this very start of a node, whether it can be reached or not.
+    pub(crate) fn at(&self, home: &Home) -> Option<Arc<Peer>> {
         let others = self.others.load();
         let found = others.iter().find(|known| known.peer.home == *home);
         found.map(|known| Arc::clone(&known.peer))

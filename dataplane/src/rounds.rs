@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    auth::Principal,
     call::{Call, Era},
-    envelope::{self, Edit, Message},
-    error::{CallError, INVALID_PARAMS},
+    envelope::{self, Edit, Message, Span},
+    error::{CallError, INTERNAL_ERROR, INVALID_PARAMS},
     sealed::scope::Scope,
+    session::Home,
 };
 
 /// What the wrapper is sealed for.
@@ -39,9 +41,25 @@ pub struct Rounds {
     pub(crate) retry: Option<Box<Retry>>,
 }
 
-/// A state as its backend wrote it: JSON text. `None`: it gave none.
+/// What an answer to a question goes on with.
 #[derive(Clone, Debug)]
-pub(crate) struct Retry(Option<Bytes>);
+pub(crate) enum Retry {
+    /// The state as its backend wrote it: JSON text. `None`: it gave none.
+    Own(Option<Bytes>),
+    /// A call that a data plane holds: the backend waits in the middle of it.
+    Held(At),
+}
+
+/// Where a call is held.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct At {
+    /// The data plane.
+    #[serde(rename = "n")]
+    pub(crate) home: Home,
+    /// Its name for the call.
+    #[serde(rename = "k")]
+    pub(crate) key: String,
+}
 
 /// What the wrapper holds.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,7 +69,11 @@ struct State {
     /// What it was asked for.
     d: String,
     /// Its own state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     s: Option<Box<RawValue>>,
+    /// Where the call goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h: Option<At>,
 }
 
 /// What a client is given instead of a backend's state.
@@ -102,12 +124,42 @@ pub(crate) fn wrap<'a>(
                 s: own
                     .and_then(|own| serde_json::from_slice(own).ok())
                     .flatten(),
+                h: None,
             };
             let token = scope.seal(PURPOSE, &call.principal, state, LIFETIME)?;
             format!("{MEMBER}\"{token}\"")
         }
     };
     Ok(Wrapped { message, member })
+}
+
+/// What a client is given to go on with a call that is held here.
+///
+/// # Errors
+/// It cannot be sealed.
+pub(crate) fn holding(call: &Call, backend: &str, at: At) -> Result<String, CallError> {
+    let Some(scope) = &call.rounds.scope else {
+        return Err(CallError::refused(INTERNAL_ERROR, "nobody can be asked"));
+    };
+    let state = State {
+        b: backend.to_owned(),
+        d: digest::of(&call.body, &call.message),
+        s: None,
+        h: Some(at),
+    };
+    scope.seal(PURPOSE, &call.principal, state, LIFETIME)
+}
+
+/// Where the call is held that a request goes on with, if that is so.
+pub(crate) fn held_at(
+    scope: &Scope,
+    principal: &Principal,
+    body: &[u8],
+    state: Span,
+) -> Option<Home> {
+    let token = envelope::string_value(body, state)?;
+    let state = scope.open::<State>(PURPOSE, principal, &token)?.value;
+    Some(state.h?.home)
 }
 
 /// Whether a request answers a question of an earlier round. What a client of the older
@@ -141,15 +193,16 @@ pub(crate) fn open(scope: &Scope, backend: &str, call: &mut Call) -> Result<(), 
     let own = state
         .s
         .map(|own| Bytes::from(String::from(Box::<str>::from(own))));
-    call.rounds.retry = Some(Box::new(Retry(own)));
+    let retry = state.h.map_or(Retry::Own(own), Retry::Held);
+    call.rounds.retry = Some(Box::new(retry));
     Ok(())
 }
 
 /// The edit that gives the backend its own state back.
 pub(crate) fn restored(call: &Call) -> Option<Edit<'_>> {
     let (retry, span) = (call.rounds.retry.as_ref()?, call.message.request_state?);
-    match &retry.0 {
-        Some(own) => Some(Edit::replace(span, own)),
-        None => envelope::remove_member(&call.body, span),
+    match &**retry {
+        Retry::Own(Some(own)) => Some(Edit::replace(span, own)),
+        Retry::Own(None) | Retry::Held(_) => envelope::remove_member(&call.body, span),
     }
 }

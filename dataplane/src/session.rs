@@ -8,8 +8,10 @@ pub mod asked;
 mod ended;
 mod home;
 pub mod inflight;
+pub(crate) mod lease;
 pub mod resume;
 pub mod stream;
+pub(crate) mod waiting;
 
 use std::{
     collections::HashMap,
@@ -32,7 +34,9 @@ use ended::Ended;
 pub use ended::Endings;
 pub use home::Home;
 use inflight::InFlight;
+use lease::Idle;
 use stream::Streams;
+use waiting::Waiters;
 
 use crate::{
     call::ProtocolVersion,
@@ -88,10 +92,14 @@ pub struct Session {
     upstreams: Mutex<Vec<(u64, Arc<Slot>)>>,
     /// What its backends have asked the client.
     owed: Mutex<Owed>,
+    /// Who in this process waits for answers of the client.
+    waiters: Mutex<Waiters>,
     /// What is sent to the client as events.
     streams: Mutex<Streams>,
     last_used: AtomicU64,
     shared: Arc<Shared>,
+    /// It is no client's, but that of one call at a time.
+    is_leased: bool,
 }
 
 /// What the sessions of a node share.
@@ -155,6 +163,11 @@ impl Session {
         &self.gateway
     }
 
+    /// Whether it is no client's, but that of one call at a time.
+    pub(crate) const fn is_leased(&self) -> bool {
+        self.is_leased
+    }
+
     fn is_of(&self, gateway: &str, principal: &str) -> bool {
         self.gateway == gateway && self.principal == principal
     }
@@ -182,13 +195,14 @@ impl Session {
 }
 
 /// The sessions that a node has met.
-#[derive(Debug)]
 pub struct Sessions {
     shared: Arc<Shared>,
     own: Mutex<KeyRing>,
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<HashMap<String, Arc<Session>>>,
     ended: Mutex<Ended>,
+    /// Sessions of calls whose clients have none.
+    idle: Arc<Mutex<Idle>>,
     /// This node: where those live that it opens.
     home: Option<Home>,
 }
@@ -212,6 +226,7 @@ impl Sessions {
             own: Mutex::new(ring),
             live: Mutex::default(),
             ended: Mutex::default(),
+            idle: Arc::default(),
             home: None,
         }
     }
@@ -414,7 +429,7 @@ impl Sessions {
     pub fn sweep(&self) -> Vec<Arc<Session>> {
         let now = sealed::now().as_secs();
         self.ended.lock().forget_expired(now);
-        let mut gone = Vec::new();
+        let mut gone = self.sweep_leased();
         self.live.lock().retain(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
             let used = idle < IDLE.as_secs() || session.sweep_streams();
@@ -483,9 +498,11 @@ fn session(
         log_level: Mutex::default(),
         upstreams: Mutex::default(),
         owed: Mutex::default(),
+        waiters: Mutex::default(),
         streams: Mutex::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,
+        is_leased: false,
     }
 }
 

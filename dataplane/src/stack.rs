@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Instant};
 use futures_util::StreamExt;
 
 use crate::{
+    bridge,
     call::{Call, Method, Reply},
     error::CallError,
     node::Node,
@@ -52,7 +53,11 @@ pub async fn answer(
     let metrics = backend.metrics.clone();
     let (worker, started) = (call.worker, Instant::now());
     let counted = call.method == Method::ToolsCall;
-    let answer = backend.call(call).await;
+    let answer = if bridge::is_needed(&backend, &call) {
+        Box::pin(bridge::call(node, backend, call)).await
+    } else {
+        backend.call(call).await
+    };
     if counted {
         metrics.record(worker, started.elapsed(), &answer);
     }

@@ -69,6 +69,16 @@ impl Upstream {
         }
     }
 
+    /// Whether the backend is known to speak this era.
+    #[must_use]
+    pub(crate) fn speaks(&self, era: Era) -> bool {
+        match self {
+            Self::Http(http) => http.speaks(era),
+            Self::Duplex(duplex) => duplex.duplex().era() == Some(era),
+            Self::Broken(_) => true,
+        }
+    }
+
     /// What the backend says of itself, asking it where that is not known.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks once. Returns whether the backend has told.
 pub(super) async fn renew(backend: &Arc<Backend>, worker: WorkerId) -> bool {
+    backend.catalog.asking();
     let answer = tokio::time::timeout(PATIENCE.min(backend.timeout), ask(backend, worker)).await;
     let error = match answer {
         Ok(Ok((about, lists))) => {

@@ -55,9 +55,11 @@ impl Listed {
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     counts: [AtomicU64; 3],
-    /// Kinds of which the backend has said that they change, as bits: the next lists
-    /// are told of, whether they differ or not.
+    /// Kinds of which the backend has said that they change, as bits: the lists that are
+    /// asked for behind that are told of, whether they differ or not.
     announced: AtomicU8,
+    /// Those that were announced before the backend was asked.
+    asked: AtomicU8,
 }
 
 impl Versions {
@@ -67,6 +69,7 @@ impl Versions {
         Self {
             counts: Listed::ALL.map(count),
             announced: AtomicU8::default(),
+            asked: AtomicU8::default(),
         }
     }
 
@@ -78,9 +81,20 @@ impl Versions {
         self.announced.fetch_or(kind.bit(), Ordering::Relaxed);
     }
 
-    /// Counts what differs, and what was announced. Whether there was any.
-    pub(super) fn turn(&self, before: &Lists, after: &Lists) -> bool {
+    /// The backend is being asked: what it has announced so far is in what it answers.
+    pub(super) fn ask(&self) {
         let announced = self.announced.swap(0, Ordering::Relaxed);
+        self.asked.fetch_or(announced, Ordering::Relaxed);
+    }
+
+    /// Counts what differs and, where the backend has told, what was announced. Whether
+    /// there was any.
+    pub(super) fn turn(&self, before: &Lists, after: &Lists, told: bool) -> bool {
+        let announced = if told {
+            self.asked.swap(0, Ordering::Relaxed)
+        } else {
+            0
+        };
         let differ = |kind| match kind {
             Listed::Tools => before.tools != after.tools,
             Listed::Prompts => before.prompts != after.prompts,

@@ -169,6 +169,7 @@ async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Optio
     let id = message
         .id
         .map_or_else(Bytes::new, |span| body.slice(span.range()));
+    let asking = session.clone();
     let call = call(inbound, session, body, message);
     Some(
         match stack::answer(&inbound.node, inbound.gateway.clone(), call).await {
@@ -177,7 +178,14 @@ async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Optio
             Ok(Reply::Stream(mut messages)) => {
                 let mut last = Bytes::new();
                 while let Some(message) = messages.next().await {
-                    last = message.unwrap_or_else(|error| error.to_message(&id));
+                    let message = message.unwrap_or_else(|error| error.to_message(&id));
+                    // There is another stream for what the client is asked.
+                    match envelope::scan(&message) {
+                        Ok(other) if other.kind == Kind::Request => {
+                            asking.unsolicited(message);
+                        }
+                        _ => last = message,
+                    }
                 }
                 last
             }

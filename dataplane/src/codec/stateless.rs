@@ -12,7 +12,8 @@ use crate::{
     call::{Call, Era, Method, ProtocolVersion},
     envelope::{self, Kind, Message, ScanError},
     error::{CallError, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST},
-    stack,
+    peer::relay,
+    rounds, stack,
     upstream::{
         http::headers::{MCP_METHOD, MCP_NAME, MCP_PARAM, PROTOCOL_VERSION, decode},
         message::target_span,
@@ -40,13 +41,38 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
     let id = message
         .id
         .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
-    let call = match check(&inbound, &message) {
-        Ok(()) => call(&inbound, message),
-        Err(error) => return refuse(&error, Some(&id)),
-    };
+    if let Err(error) = check(&inbound, &message) {
+        return refuse(&error, Some(&id));
+    }
+    if message.request_state.is_some()
+        && let Some(answer) = Box::pin(elsewhere(&inbound, &message, &id)).await
+    {
+        return answer;
+    }
+    let call = call(&inbound, message);
     let Inbound { node, gateway, .. } = inbound;
     let reply = stack::answer(&node, gateway, call).await;
     respond(reply, id, Era::Modern)
+}
+
+/// The answer to a request that goes on with a call which another node holds.
+#[cold]
+async fn elsewhere(inbound: &Inbound, message: &Message, id: &Bytes) -> Option<Response<Body>> {
+    let peers = &inbound.node.peers;
+    if peers.is_alone() || inbound.relayed {
+        return None;
+    }
+    let scope = &inbound.gateway.scope;
+    let home = rounds::held_at(
+        scope,
+        &inbound.principal,
+        &inbound.body,
+        message.request_state?,
+    )?;
+    if home == *peers.me() {
+        return None;
+    }
+    relay::to_holder(inbound, &home, id.clone()).await
 }
 
 fn call(inbound: &Inbound, message: Message) -> Call {

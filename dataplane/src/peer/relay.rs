@@ -28,7 +28,7 @@ use crate::{
     codec::{Inbound, json},
     envelope::{Kind, Message, ScanError},
     error::{CallError, HOME_GONE, INTERNAL_ERROR},
-    session::Session,
+    session::{Home, Session},
 };
 
 /// What the path of a relayed request begins with; the gateway's follows.
@@ -80,6 +80,32 @@ pub(crate) fn elsewhere<'a>(
         repeatable: is_repeatable(inbound, &verb, scanned),
     };
     Some(Box::pin(forward(inbound, session, verb, waiting, peer)))
+}
+
+/// The answer to a request that goes on with a call which another node holds. `None`: that
+/// node is no peer.
+pub(crate) async fn to_holder(inbound: &Inbound, home: &Home, id: Bytes) -> Option<Response<Body>> {
+    let peers = &inbound.node.peers;
+    let peer = peers.at(home)?;
+    let waiting = Waiting {
+        id: Some(id),
+        repeatable: false,
+    };
+    let mut ask = ask(inbound, Verb::POST).ok()?;
+    ask.headers.insert(TARGET, header_of(&peer.home.boot)?);
+    let why = match peers.send(&peer, inbound.worker, &ask).await {
+        Ok((answer, under_way)) => {
+            if answer.headers().get(OUTCOME) == Some(&ANSWERED) {
+                peers.relayed.fetch_add(1, Ordering::Relaxed);
+                return Some(answered(answer, under_way, &waiting));
+            }
+            "does not take it"
+        }
+        Err(SendError::NotSent(_)) => "cannot be reached",
+        Err(SendError::Lost(_)) => "went away during the call",
+    };
+    let why = format!("data plane {}, which holds the call, {why}", home.node);
+    Some(refusal(&waiting, &CallError::refused(HOME_GONE, why)))
 }
 
 /// Who waits for the answer.

@@ -40,15 +40,19 @@ pub enum Via {
         #[serde(rename = "a")]
         address: String,
     },
-    /// To a child process, which only its own node has.
+    /// Over a connection, which only its own node has: to a child process, a WebSocket.
     #[serde(rename = "c")]
     Child {
-        /// The node.
-        #[serde(rename = "n")]
-        home: String,
-        /// Names the process: the next one knows nothing of the question.
+        /// Names the connection: the next one knows nothing of the question.
         #[serde(rename = "i")]
         child: String,
+    },
+    /// To a call on the client's own node, which waits for it.
+    #[serde(rename = "w")]
+    Call {
+        /// Who waits.
+        #[serde(rename = "w")]
+        waiter: String,
     },
 }
 
@@ -70,6 +74,15 @@ pub struct Asked {
     /// Names the question where it was asked.
     #[serde(rename = "q")]
     serial: String,
+}
+
+impl Asked {
+    /// The message with the backend's own id, or progress token, in the place of ours.
+    #[must_use]
+    pub fn restored(&self, body: &Bytes, token: Span) -> Option<Bytes> {
+        let own = self.own.get().as_bytes();
+        envelope::splice(body, &mut [Edit::replace(token, own)]).ok()
+    }
 }
 
 /// Who asks.
@@ -197,6 +210,13 @@ impl Session {
         }
     }
 
+    /// Whether no answer to this has come yet, and its call goes on.
+    pub(super) fn owes(&self, asked: &Asked) -> bool {
+        let owed = self.owed.lock();
+        let mut debts = owed.0.iter();
+        debts.any(|debt| debt.serial == asked.serial && debt.paid.is_none())
+    }
+
     /// On whom a call waits.
     #[must_use]
     pub fn waits(&self, call: CallId) -> Waits {
@@ -235,7 +255,7 @@ impl Session {
 
     /// Whether the client has declared what this request needs. Of methods that are not
     /// the protocol's nothing is known: the client answers for itself.
-    fn has_declared(&self, method: &[u8]) -> bool {
+    pub(crate) fn has_declared(&self, method: &[u8]) -> bool {
         let needed = match method {
             b"sampling/createMessage" => "sampling",
             b"elicitation/create" => "elicitation",

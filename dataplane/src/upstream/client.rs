@@ -20,10 +20,13 @@ impl Upstream {
     pub async fn deliver(&self, worker: WorkerId, to: &Via, body: Bytes) -> Result<(), CallError> {
         match self {
             Self::Http(http) => http.deliver(worker, to, body).await,
-            Self::Duplex(duplex) => Err(CallError::Gone {
-                backend: duplex.duplex().name().to_owned(),
-                reason: "it asks nothing".to_owned(),
-            }),
+            Self::Duplex(duplex) => match to {
+                Via::Child { child } if duplex.duplex().deliver(child, &body) => Ok(()),
+                _ => Err(CallError::Gone {
+                    backend: duplex.duplex().name().to_owned(),
+                    reason: "it is another one than that which asked".to_owned(),
+                }),
+            },
             Self::Broken(error) => Err(CallError::clone(error)),
         }
     }
@@ -31,10 +34,18 @@ impl Upstream {
     /// Gives a backend a notification of a client, in the upstream session of the client.
     /// A backend that it has no session at does not know the client, and is told nothing.
     pub async fn tell(&self, worker: WorkerId, session: &Session, serial: u64, body: Bytes) {
-        let (Self::Http(http), Some(live)) = (self, session.live(serial)) else {
-            return;
+        let told = match self {
+            Self::Http(http) => match session.live(serial) {
+                Some(live) => http.notify(worker, &live, body).await,
+                None => Ok(()),
+            },
+            Self::Duplex(duplex) => {
+                duplex.tell(session, body).await;
+                Ok(())
+            }
+            Self::Broken(_) => Ok(()),
         };
-        if let Err(error) = http.notify(worker, &live, body).await {
+        if let Err(error) = told {
             tracing::debug!(%error, "a notification of a client was not passed on");
         }
     }

@@ -33,7 +33,10 @@ pub use replies::{Incoming, Replies};
 use supervise::Supervisor;
 pub(super) use wire::Throttle;
 
-use crate::call::Era;
+use crate::{
+    call::Era,
+    session::{Session, inflight::CallId},
+};
 
 /// Longest message taken from a server.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
@@ -93,6 +96,15 @@ pub struct Request {
     pub id: Range<usize>,
     /// Where the value of `params._meta.progressToken` is, if there is one.
     pub progress_token: Option<Range<usize>>,
+    /// Whom the server may ask while it works on this.
+    pub(crate) client: Option<Client>,
+}
+
+/// Who can be asked: a session, and its call.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) session: Arc<Session>,
+    pub(crate) call: CallId,
 }
 
 /// What the server said when it was greeted.
@@ -261,6 +273,27 @@ impl Duplex {
     pub async fn request(&self, request: Request) -> Result<Replies, DuplexError> {
         let link = self.0.0.link().await?;
         link.request(request, Some(self.0.clone())).await
+    }
+
+    /// The era of the server, as far as it is known.
+    #[must_use]
+    pub(crate) fn era(&self) -> Option<Era> {
+        self.0.0.era()
+    }
+
+    /// Gives the server an answer to what it has asked over this very connection, or the
+    /// progress of one. `false`: it is another one now, or takes nothing.
+    #[must_use]
+    pub(crate) fn deliver(&self, connection: &str, message: &Bytes) -> bool {
+        let link = self.0.0.running();
+        link.is_some_and(|link| link.deliver(connection, message))
+    }
+
+    /// Tells the server that a client has cancelled one of its calls.
+    pub(crate) fn cancel(&self, session: &Session, call: CallId) {
+        if let Some(link) = self.0.0.running() {
+            link.cancel(session, call);
+        }
     }
 
     /// Sends a notification. A server that is not connected to has nothing to be told: that is

@@ -15,6 +15,7 @@ pub(crate) mod headers;
 mod listen;
 pub(crate) mod listening;
 mod session;
+mod unanswered;
 
 use std::{
     sync::{
@@ -44,6 +45,7 @@ use crate::{
 };
 use era::{Eras, Spoken};
 use exchange::Exchange;
+use unanswered::Unanswered;
 
 /// Redirects followed for one request; same origin only.
 const REDIRECTS: usize = 3;
@@ -129,7 +131,21 @@ enum Way {
         live: Arc<Live>,
         /// The id it was sent with, where that is not the client's.
         id: Option<Bytes>,
+        /// Cancels it, where the client does that by going away.
+        unanswered: Option<Unanswered>,
     },
+}
+
+impl Way {
+    fn answered(&mut self) {
+        if let Self::Session {
+            unanswered: Some(unanswered),
+            ..
+        } = self
+        {
+            unanswered.answered();
+        }
+    }
 }
 
 impl Http {
@@ -194,7 +210,7 @@ impl Http {
                         Ok(posted) => posted,
                     },
                 };
-                let Posted { sent, way } = posted;
+                let Posted { sent, mut way } = posted;
                 let Head {
                     status, is_stream, ..
                 } = sent.head;
@@ -208,6 +224,7 @@ impl Http {
                     } else {
                         self.collect(sent).await?
                     };
+                    way.answered();
                     if again && refused && self.is_lost(&way, status, &body) {
                         again = false;
                         continue;
@@ -279,6 +296,16 @@ impl Http {
         }
     }
 
+    /// Whether the backend is known to speak this era.
+    pub(super) fn speaks(&self, era: Era) -> bool {
+        let eras = &self.0.eras;
+        let spoken = match era {
+            Era::Modern => eras.modern(),
+            Era::Legacy => eras.legacy(),
+        };
+        spoken == Spoken::Yes
+    }
+
     /// Whether sessions may be open at the backend.
     pub(super) fn has_sessions(&self) -> bool {
         !self.0.slots.lock().is_empty()
@@ -327,7 +354,11 @@ impl Http {
     /// Sends a call in the session of its client, which is opened where there is none.
     async fn post_legacy(&self, call: &Call) -> Result<Posted, session::Failed> {
         let (slot, id) = match &call.session {
-            Some(session) => (session.upstream(self.0.serial), None),
+            Some(session) if !session.is_leased() => (session.upstream(self.0.serial), None),
+            Some(session) => (
+                session.upstream(self.0.serial),
+                Some(Bytes::from(self.next_id().to_string())),
+            ),
             None => (
                 Arc::clone(&self.0.shared),
                 Some(Bytes::from(self.next_id().to_string())),
@@ -339,10 +370,21 @@ impl Http {
             None => Box::pin(self.open(call.worker, &slot, call.session.as_ref())).await?,
         };
         let lines = |out: &mut Vec<u8>| headers::legacy(out, &live);
+        let unanswered = match &id {
+            Some(id) if call.version.era() == Era::Modern => {
+                Some(Unanswered::new(self, call.worker, &live, id))
+            }
+            _ => None,
+        };
         let sent = self.post(call.worker, lines, body).await?;
         Ok(Posted {
             sent,
-            way: Way::Session { slot, live, id },
+            way: Way::Session {
+                slot,
+                live,
+                id,
+                unanswered,
+            },
         })
     }
 

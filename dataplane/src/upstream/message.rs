@@ -8,7 +8,9 @@ use crate::{
     call::{Answer, Call, Era, Method, ProtocolVersion},
     envelope::{self, Edit, Edits, Kind, Message, Span},
     error::{self, CallError, INVALID_PARAMS, RESOURCE_NOT_FOUND},
-    rounds, tasks,
+    rounds,
+    session::lease::can_be_asked,
+    tasks,
 };
 
 /// `clientInfo` of requests that the proxy makes for itself.
@@ -25,9 +27,6 @@ const MODERN_FIELDS: [&str; 4] = [
     "io.modelcontextprotocol/clientCapabilities",
     "io.modelcontextprotocol/logLevel",
 ];
-
-/// Code of the error for a client that cannot be asked for input.
-const INPUT_REQUIRED: i64 = -31_005;
 
 /// The message for the backend: the client's, with the target's name, with
 /// another id where `id` gives one, and with what the backend's era needs.
@@ -96,8 +95,12 @@ pub fn target_span(method: Method, message: &Message) -> Option<Span> {
 /// The `_meta` members that every request of the modern era has.
 #[must_use]
 pub fn modern_meta(client_info: &str) -> String {
+    modern_meta_of(client_info, "{}")
+}
+
+fn modern_meta_of(client_info: &str, capabilities: &str) -> String {
     format!(
-        r#""io.modelcontextprotocol/protocolVersion":"{}","io.modelcontextprotocol/clientInfo":{client_info},"io.modelcontextprotocol/clientCapabilities":{{}}"#,
+        r#""io.modelcontextprotocol/protocolVersion":"{}","io.modelcontextprotocol/clientInfo":{client_info},"io.modelcontextprotocol/clientCapabilities":{capabilities}"#,
         ProtocolVersion::V2026_07_28.as_str()
     )
 }
@@ -110,7 +113,15 @@ fn meta_for(call: &Call) -> (Span, String) {
         .as_ref()
         .and_then(|s| std::str::from_utf8(&s.client_info).ok())
         .unwrap_or(CLIENT_INFO);
-    let mut members = modern_meta(info);
+    // What the client can be asked, it is asked for the backend.
+    let able = call
+        .session
+        .as_ref()
+        .and_then(|s| can_be_asked(&s.capabilities));
+    let able = able
+        .as_deref()
+        .and_then(|able| std::str::from_utf8(able).ok());
+    let mut members = modern_meta_of(info, able.unwrap_or("{}"));
     if let Some(level) = call.session.as_ref().and_then(|s| s.log_level()) {
         members += r#","io.modelcontextprotocol/logLevel":"#;
         members += &String::from_utf8_lossy(&level);
@@ -181,7 +192,7 @@ pub fn incoming(
     let code = error_code(&body, message);
     let (translated, wrapped, task);
     let outcome = outcome(&body, message);
-    let mut shown = code;
+    let (mut shown, mut asks) = (code, false);
     match (from, call.version.era()) {
         (Era::Legacy, Era::Modern) => {
             if code == Some(RESOURCE_NOT_FOUND) {
@@ -197,10 +208,7 @@ pub fn incoming(
                 shown = Some(RESOURCE_NOT_FOUND);
             }
             if outcome == Outcome::InputRequired {
-                return Err(CallError::refused(
-                    INPUT_REQUIRED,
-                    "the backend asks for input, which this client's protocol version cannot be asked for here",
-                ));
+                asks = true;
             }
         }
         (Era::Modern, Era::Modern) if call.method.is_about_task() || outcome == Outcome::Task => {
@@ -236,6 +244,9 @@ pub fn incoming(
             reason: format!("its result cannot be given to the client: {e}"),
         })?
     };
+    if asks {
+        return Err(CallError::Asks { answer: body });
+    }
     Ok(Answer {
         body,
         error: shown,

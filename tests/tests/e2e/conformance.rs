@@ -15,7 +15,7 @@ use fleet_tests::{
     programs::{here, installed, node, python},
     wait::soon,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// A suite, the revision it is run for and the name of both in baselines and in the document.
@@ -77,16 +77,22 @@ async fn through_a_gateway_with_bare_names_nothing_is_lost() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_gateway_with_the_default_prefix_nothing_is_lost() -> Result<()> {
     let (_server, url) = reference().await?;
-    let old = Backend::start(Server::echo("old").legacy()).await?;
-    let new = Backend::start(Server::echo("new").modern()).await?;
+    // They come behind the reference server in every list.
+    let other = |name| {
+        let tools = json!({"tools": [{
+            "name": "echo", "description": "Echoes.", "inputSchema": {"type": "object"}}]});
+        Server::echo(name).lists("tools/list", tools)
+    };
+    let old = Backend::start(other("x-old").legacy()).await?;
+    let new = Backend::start(other("x-new").modern()).await?;
     let (of_old, of_new) = (old.url(), new.url());
     let fleet = Fleet::start(&format!(
-        "kind: Backend\nname: new\nhttp: {{ url: '{of_new}' }}\n---\n\
-         kind: Backend\nname: old\nhttp: {{ url: '{of_old}' }}\n---\n{}",
+        "kind: Backend\nname: x-new\nhttp: {{ url: '{of_new}' }}\n---\n\
+         kind: Backend\nname: x-old\nhttp: {{ url: '{of_old}' }}\n---\n{}",
         backend(&url)
     ))
     .await?;
-    let all = ["reference__test_simple_text", "old__echo", "new__echo"];
+    let all = ["reference__test_simple_text", "x-old__echo", "x-new__echo"];
     fleet.offers(&all).await?;
     let mut command = Command::new(node());
     command

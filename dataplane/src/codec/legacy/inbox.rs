@@ -10,11 +10,11 @@ use http::StatusCode;
 use super::Inbound;
 use crate::{
     backend::Backend,
-    envelope::{self, Edit, Kind, Message, Span},
+    envelope::{Kind, Message, Span},
     error::{CallError, INVALID_REQUEST},
     session::{
         Session,
-        asked::{Asked, Token},
+        asked::{Asked, Token, Via},
         inflight::CallId,
     },
 };
@@ -61,8 +61,13 @@ async fn answer(
         )
     };
     let (id, asked) = open.ok_or_else(nobody)?;
+    if let Via::Call { waiter } = &asked.via {
+        let given = session.give(waiter, &asked, body.clone());
+        session.paid(&asked);
+        return if given { Ok(()) } else { Err(nobody()) };
+    }
     let backend = backend_of(inbound, &asked).ok_or_else(nobody)?;
-    let body = restored(body, id, &asked).ok_or_else(nobody)?;
+    let body = asked.restored(body, id).ok_or_else(nobody)?;
     let answered = backend.upstream.deliver(inbound.worker, &asked.via, body);
     answered
         .await
@@ -110,7 +115,7 @@ async fn notification(inbound: &Inbound, session: &Arc<Session>, body: &Bytes, m
 /// Gives the progress of an answer to the backend that waits for it.
 async fn progress(inbound: &Inbound, body: &Bytes, token: Span, asked: Asked) {
     let backend = backend_of(inbound, &asked);
-    let (Some(backend), Some(body)) = (backend, restored(body, token, &asked)) else {
+    let (Some(backend), Some(body)) = (backend, asked.restored(body, token)) else {
         return;
     };
     let worker = inbound.worker;
@@ -133,10 +138,4 @@ fn backend_of(inbound: &Inbound, asked: &Asked) -> Option<Arc<Backend>> {
     let backends = &inbound.gateway.backends;
     let place = backends.binary_search_by(|b| b.name().cmp(&asked.backend));
     Some(backends[place.ok()?].clone())
-}
-
-/// The message with the backend's own id, or progress token, in the place of ours.
-fn restored(body: &Bytes, token: Span, asked: &Asked) -> Option<Bytes> {
-    let own = asked.own.get().as_bytes();
-    envelope::splice(body, &mut [Edit::replace(token, own)]).ok()
 }

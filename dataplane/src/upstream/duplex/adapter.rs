@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{Duplex, DuplexError, Incoming, Replies, Request};
+use super::{Client, Duplex, DuplexError, Incoming, Replies, Request};
 use crate::{
     call::{Answer, Call, Era, Method, Reply},
     envelope::{self, Span},
     error::CallError,
+    session::{Session, inflight::CallId},
     upstream::{Greeting, message},
 };
 
@@ -83,6 +84,10 @@ impl Adapter {
             body,
             id: id.range(),
             progress_token,
+            client: call.session.clone().map(|session| Client {
+                session,
+                call: CallId::of(call.id()),
+            }),
         };
         let replies = self
             .duplex
@@ -100,6 +105,24 @@ impl Adapter {
         .await
     }
 
+    /// Gives the server a notification of a client. What would name one of the client's calls
+    /// names its own.
+    pub async fn tell(&self, session: &Session, body: Bytes) {
+        let Ok(message) = envelope::scan(&body) else {
+            return;
+        };
+        let method = message.method.map_or(&b""[..], |method| method.of(&body));
+        if method == b"notifications/cancelled" {
+            if let Some(id) = message.request_id {
+                self.duplex.cancel(session, CallId::of(id.of(&body)));
+            }
+        } else if self.duplex.era() == Some(Era::Legacy)
+            && let Err(error) = self.duplex.notify(body).await
+        {
+            tracing::debug!(%error, "a notification of a client was not passed on");
+        }
+    }
+
     /// Ends the connection in order.
     pub async fn close(&self) {
         self.duplex.shutdown().await;
@@ -107,6 +130,14 @@ impl Adapter {
 
     fn unavailable(&self, error: &DuplexError) -> CallError {
         CallError::unavailable(self.duplex.name(), error.for_client(), error.detail())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(session) = &self.call.session {
+            session.settle(CallId::of(self.call.id()));
+        }
     }
 }
 

@@ -100,7 +100,8 @@ pub(super) async fn greet(link: &Arc<Link>, legacy: bool) -> Result<Hello, Duple
 async fn initialize(link: &Arc<Link>, version: &str) -> Result<Outcome, DuplexError> {
     let params = json!({
         "protocolVersion": version,
-        "capabilities": {},
+        // Many clients share the connection. What one of them cannot be asked is refused.
+        "capabilities": {"elicitation": {"form": {}, "url": {}}, "roots": {}, "sampling": {}},
         "clientInfo": client_info(),
     });
     timeout(INITIALIZE, ask(link, "initialize", params))
@@ -194,6 +195,7 @@ async fn ask(
         body: body.into(),
         id: START.len()..START.len() + 1,
         progress_token: None,
+        client: None,
     };
     let mut replies = link.request(request, None).await?;
     let Some(Incoming::Response(response)) = replies.next().await.transpose()? else {

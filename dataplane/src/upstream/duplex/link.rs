@@ -18,11 +18,19 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    DuplexError, Handle, Hello, OnNotification, Replies, Request, Throttle, hidden::Hidden, wire,
+    Client, DuplexError, Handle, Hello, OnNotification, Replies, Request, Throttle, hidden::Hidden,
+    wire,
 };
 use crate::{
     call::Era,
     envelope::{self, Kind, Message},
+    error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_message, result_message},
+    sealed,
+    session::{
+        Session,
+        asked::{Asker, Unasked, Via},
+        inflight::CallId,
+    },
 };
 
 /// Requests that may wait for the server to read them.
@@ -41,9 +49,10 @@ struct Outgoing {
 struct Call {
     id: Box<[u8]>,
     token: Box<[u8]>,
-    /// Only a call with a progress token can get any.
+    /// Only a call with a progress token, or whose client can be asked, can get any.
     notifications: Option<mpsc::Sender<Bytes>>,
     response: oneshot::Sender<Result<Bytes, DuplexError>>,
+    client: Option<Client>,
     /// The server has been, or is being, sent the request.
     sent: bool,
     dropped: u64,
@@ -59,6 +68,8 @@ struct Calls {
 /// The connection to one server, as its calls see it.
 pub(in crate::upstream) struct Link {
     name: String,
+    /// Names this connection, and no other one.
+    nonce: String,
     next_id: AtomicU64,
     calls: Mutex<Calls>,
     requests: mpsc::Sender<Outgoing>,
@@ -118,6 +129,7 @@ impl Link {
         let (answers, answers_out) = mpsc::channel(ANSWERS);
         let link = Self {
             name: name.to_owned(),
+            nonce: sealed::random::<9>().map(hex::encode).unwrap_or_default(),
             next_id: AtomicU64::new(1),
             calls: Mutex::default(),
             requests,
@@ -169,12 +181,12 @@ impl Link {
             body,
             id,
             progress_token,
+            client,
         } = request;
         let key = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (response, response_out) = oneshot::channel();
-        let (notifications, notifications_out) = progress_token
-            .as_ref()
-            .map(|_| mpsc::channel(NOTIFICATIONS))
+        let (notifications, notifications_out) = (progress_token.is_some() || client.is_some())
+            .then(|| mpsc::channel(NOTIFICATIONS))
             .unzip();
         let call = Call {
             id: body[id.clone()].into(),
@@ -183,6 +195,7 @@ impl Link {
                 .map_or_else(Default::default, |at| body[at].into()),
             notifications,
             response,
+            client,
             sent: false,
             dropped: 0,
         };
@@ -237,10 +250,7 @@ impl Link {
     pub(super) fn forget(&self, key: u64, cancel: bool) {
         let call = self.calls.lock().in_flight.remove(&key);
         if cancel && call.is_some_and(|call| call.sent) {
-            let message = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{key},"reason":"cancelled by the client"}}}}"#
-            );
-            let _ = self.cancellations.send(wire::line(message.into_bytes()));
+            self.tell_cancelled(key);
         }
     }
 
@@ -303,7 +313,7 @@ impl Link {
                 self.notification(line, &message);
                 Ok(())
             }
-            Kind::Request => self.refuse(&line, &message),
+            Kind::Request => self.asked(&line, &message),
         }
     }
 
@@ -358,9 +368,10 @@ impl Link {
         (self.on_notification)(&method, line);
     }
 
-    /// Answers a request of the server: to `ping` as it must be, and to all else that there is
-    /// no such method. To a modern server nothing may be answered, and it may not ask.
-    fn refuse(&self, line: &Bytes, message: &Message) -> Result<(), String> {
+    /// A request of the server. `ping` is answered as it must be; all else is asked of the client
+    /// whose call the server works on. To a modern server nothing may be answered, and it may not
+    /// ask.
+    fn asked(&self, line: &Bytes, message: &Message) -> Result<(), String> {
         let modern = self
             .hello
             .get()
@@ -371,15 +382,83 @@ impl Link {
                 self.excerpt(line)
             ));
         };
-        let outcome: &[u8] = match method.of(line) {
-            b"ping" => br#""result":{}"#,
-            _ => br#""error":{"code":-32601,"message":"Method not found"}"#,
-        };
         let id = id.of(line);
-        let answer = [br#"{"jsonrpc":"2.0","id":"#, id, b",", outcome, b"}"].concat();
+        let answer = match method.of(line) {
+            b"ping" => result_message(id, b"{}"),
+            _ => match self.ask(line, message) {
+                Ok(()) => return Ok(()),
+                Err((code, why)) => error_message(id, code, &why, None),
+            },
+        };
         self.answers
-            .try_send(wire::line(answer))
+            .try_send(wire::line(answer.to_vec()))
             .map_err(|_| "request from the server ignored: it does not read the answers".to_owned())
+    }
+
+    /// Asks a client. The protocol does not say for which call the server asks: where several
+    /// clients that could be meant wait for it, none of them is asked.
+    fn ask(&self, line: &Bytes, message: &Message) -> Result<(), (i64, String)> {
+        let method = message.method.map_or(&b""[..], |method| method.of(line));
+        let calls = self.calls.lock();
+        let mut able = calls.in_flight.iter().filter_map(|(key, call)| {
+            let client = call.client.as_ref().filter(|_| call.sent)?;
+            let able = client.session.has_declared(method);
+            able.then_some((*key, client, call.notifications.as_ref()?))
+        });
+        let none = || (METHOD_NOT_FOUND, Unasked::NotDeclared.to_string());
+        let (mut key, mut client, mut to) = able.next().ok_or_else(none)?;
+        for (other_key, other, others) in able {
+            if !Arc::ptr_eq(&other.session, &client.session) {
+                let what = "several clients are served: it cannot be told which one is asked";
+                return Err((INTERNAL_ERROR, what.to_owned()));
+            }
+            if other_key > key {
+                (key, client, to) = (other_key, other, others);
+            }
+        }
+        let asker = Asker {
+            backend: &self.name,
+            via: Via::Child {
+                child: self.nonce.clone(),
+            },
+            call: Some(client.call),
+        };
+        let failed = |why: &Unasked| match why {
+            Unasked::NotDeclared => (METHOD_NOT_FOUND, why.to_string()),
+            Unasked::TooMany | Unasked::Unwritten => (INTERNAL_ERROR, why.to_string()),
+        };
+        let question = client.session.question(&asker, line, message);
+        let question = question.map_err(|why| failed(&why))?;
+        to.try_send(question).map_err(|_| failed(&Unasked::TooMany))
+    }
+
+    /// Gives the server what answers a question that it has asked over this connection.
+    pub(super) fn deliver(&self, connection: &str, message: &Bytes) -> bool {
+        !self.nonce.is_empty()
+            && self.nonce == connection
+            && self.answers.try_send(wire::line(message.to_vec())).is_ok()
+    }
+
+    /// Tells the server that a client has cancelled a call. What it answers all the same is
+    /// passed on.
+    pub(super) fn cancel(&self, session: &Session, call: CallId) {
+        let calls = self.calls.lock();
+        let is_it =
+            |client: &Client| std::ptr::eq(&*client.session, session) && client.call == call;
+        let found = calls
+            .in_flight
+            .iter()
+            .find(|(_, call)| call.sent && call.client.as_ref().is_some_and(is_it));
+        if let Some((key, _)) = found {
+            self.tell_cancelled(*key);
+        }
+    }
+
+    fn tell_cancelled(&self, key: u64) {
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{key},"reason":"cancelled by the client"}}}}"#
+        );
+        let _ = self.cancellations.send(wire::line(message.into_bytes()));
     }
 }
 

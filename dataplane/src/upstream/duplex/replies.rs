@@ -16,7 +16,7 @@ use super::{DuplexError, Handle, link::Link};
 /// What comes back for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// A progress notification, with the caller's token.
+    /// A progress notification, with the caller's token; or a question to its client.
     Notification(Bytes),
     /// The response, a result or an error, with the caller's id. The last item.
     Response(Bytes),

@@ -133,6 +133,11 @@ impl Supervisor {
         }
     }
 
+    /// The era of the server, once it has been greeted.
+    pub(super) fn era(&self) -> Option<Era> {
+        self.life.lock().era
+    }
+
     pub(super) fn state(&self) -> State {
         let life = self.life.lock();
         match &life.phase {

@@ -8,7 +8,7 @@ use futures_util::stream;
 use http::StatusCode;
 use tokio::time::timeout;
 
-use super::{Http, MAX_ANSWER, Sent, Way};
+use super::{Http, MAX_ANSWER, Sent, Way, unanswered::Unanswered};
 use crate::{
     call::{Answer, Call, Era, ProtocolVersion, Reply},
     codec::sse::{Event, Parser},
@@ -38,6 +38,7 @@ pub(super) struct Exchange {
     pub(super) live: Option<Arc<Live>>,
     /// Whether the client was asked something.
     asked: bool,
+    unanswered: Option<Unanswered>,
 }
 
 /// What a message on a call's stream is to the call.
@@ -52,9 +53,14 @@ enum Part {
 
 impl Exchange {
     pub(super) fn new(http: &Http, call: Call, way: Way) -> Self {
-        let (from, upstream_id, live) = match way {
-            Way::Stateless => (Era::Modern, None, None),
-            Way::Session { live, id, .. } => (Era::Legacy, id, Some(live)),
+        let (from, upstream_id, live, unanswered) = match way {
+            Way::Stateless => (Era::Modern, None, None, None),
+            Way::Session {
+                live,
+                id,
+                unanswered,
+                ..
+            } => (Era::Legacy, id, Some(live), unanswered),
         };
         Self {
             http: http.clone(),
@@ -63,6 +69,7 @@ impl Exchange {
             upstream_id,
             live,
             asked: false,
+            unanswered,
         }
     }
 
@@ -201,14 +208,13 @@ impl Exchange {
 
     /// The client's session, where the upstream session is its own.
     fn own_session(&self) -> Option<&Session> {
-        let own = self.live.is_some() && self.upstream_id.is_none();
-        own.then_some(self.call.session.as_deref())?
+        self.live.as_ref().and(self.call.session.as_deref())
     }
 
     /// Whether the client can be let go of while the call goes on, and come back for the
     /// rest (SEP-1699).
     fn polls(&self) -> bool {
-        self.own_session().is_some() && self.call.version >= ProtocolVersion::V2025_11_25
+        self.own_session().is_some() && self.call.version == ProtocolVersion::V2025_11_25
     }
 
     fn bad(&self, reason: &str) -> CallError {
@@ -356,6 +362,9 @@ impl Events {
         Ok(match self.exchange.part(event.data)? {
             Part::Kept => None,
             Part::Last(answer) => {
+                if let Some(unanswered) = &mut self.exchange.unanswered {
+                    unanswered.answered();
+                }
                 if let Some(body) = self.body.take() {
                     drain(body);
                 }

@@ -93,6 +93,7 @@ fn request(body: impl Into<Bytes>) -> Request {
     Request {
         id: id.range(),
         progress_token: token.map(envelope::Span::range),
+        client: None,
         body,
     }
 }
