@@ -40,6 +40,8 @@ pub const BACKEND_GONE: i64 = -31_004;
 
 /// Ours: the backend asks for input, and the client cannot be asked, or has not answered.
 pub const INPUT_REQUIRED: i64 = -31_005;
+/// Ours: the client has cancelled the call.
+pub const CANCELLED: i64 = -31_006;
 /// Ours: the data plane on which the session, or a call that waits for its client, lives cannot be reached, or went away during
 /// the call.
 pub const HOME_GONE: i64 = -31_010;

@@ -42,6 +42,7 @@ use crate::{
     call::ProtocolVersion,
     envelope,
     sealed::{self, Binding, KeyRing},
+    subscriptions::legacy::Subscribed,
     upstream::slot::{Live, Slot},
 };
 
@@ -94,6 +95,8 @@ pub struct Session {
     owed: Mutex<Owed>,
     /// Who in this process waits for answers of the client.
     waiters: Mutex<Waiters>,
+    /// What its client is told of single resources, where it listens for that itself.
+    pub(crate) subscribed: Mutex<Subscribed>,
     /// What is sent to the client as events.
     streams: Mutex<Streams>,
     last_used: AtomicU64,
@@ -499,6 +502,7 @@ fn session(
         upstreams: Mutex::default(),
         owed: Mutex::default(),
         waiters: Mutex::default(),
+        subscribed: Mutex::default(),
         streams: Mutex::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,

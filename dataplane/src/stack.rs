@@ -17,6 +17,7 @@ use crate::{
     rounds,
     route::{Route, route},
     session::inflight::CallId,
+    subscriptions::legacy,
     table::Gateway,
 };
 
@@ -46,6 +47,9 @@ pub async fn answer(
     drop(gateway);
     call.target = target;
     params::settle(&backend, &mut call)?;
+    if call.session.is_some() && legacy::is_needed(&backend, &call) {
+        return Box::pin(legacy::answer(&backend, &call)).await;
+    }
     let place = call
         .session
         .as_ref()

@@ -7,8 +7,9 @@
 //! and does not end the client's stream; what does is said with the closing result.
 
 mod filter;
+pub(crate) mod legacy;
 mod notice;
-mod source;
+pub(crate) mod source;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -199,7 +200,7 @@ impl Subscription {
                 continue;
             };
             let out = source::Out {
-                id: self.id.clone(),
+                id: Some(self.id.clone()),
                 meta: self.meta.clone(),
                 to: self.from_sources.0.clone(),
             };

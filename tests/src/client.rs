@@ -176,13 +176,29 @@ impl Client {
     /// # Errors
     /// The connection breaks.
     pub async fn stream(&mut self, method: &str, params: Value) -> Result<Events> {
+        let (headers, body) = self.prepared(method, params);
+        Events::open(&self.url, Method::POST, &headers, body).await
+    }
+
+    /// Headers and body of the next request, for who sends it himself.
+    pub fn prepared(
+        &mut self,
+        method: &str,
+        params: Value,
+    ) -> (Vec<(&'static str, String)>, String) {
         let (_, own, body) = self.message(method, Some(params), None);
         let mut headers = vec![
             ("content-type", "application/json".to_owned()),
             ("accept", "application/json, text/event-stream".to_owned()),
         ];
         headers.extend(own);
-        Events::open(&self.url, Method::POST, &headers, body).await
+        (headers, body)
+    }
+
+    /// The id of the next request.
+    #[must_use]
+    pub const fn next_id(&self) -> u64 {
+        self.next_id
     }
 
     /// The next request: its id, headers and body.

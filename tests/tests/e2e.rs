@@ -16,6 +16,7 @@ mod e2e {
     mod hostile;
     mod http2;
     mod identity;
+    mod matrix;
     mod nack;
     mod nodes;
     mod outage;

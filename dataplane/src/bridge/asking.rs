@@ -9,14 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::PATIENCE;
 use crate::{
     backend::Backend,
     call::{Call, Messages, Reply},
     envelope::{self, Kind, Span},
-    error::{CallError, INPUT_REQUIRED},
+    error::{CANCELLED, CallError, INPUT_REQUIRED},
     session::{
         asked::{Asker, Via},
         inflight::CallId,
@@ -36,6 +39,8 @@ struct Rounds {
     ready: VecDeque<Bytes>,
     open: Option<Open>,
     count: usize,
+    /// The client's word that it wants no answer.
+    cancelled: oneshot::Receiver<()>,
 }
 
 /// What the client owes.
@@ -50,6 +55,9 @@ struct Open {
 
 /// Makes the call, as often as it takes.
 pub(super) async fn call(backend: Arc<Backend>, call: Call) -> Result<Reply, CallError> {
+    let Some(session) = &call.session else {
+        return backend.call(call).await;
+    };
     let mut rounds = Rounds {
         backend: backend.clone(),
         call: call.clone(),
@@ -57,21 +65,31 @@ pub(super) async fn call(backend: Arc<Backend>, call: Call) -> Result<Reply, Cal
         ready: VecDeque::new(),
         open: None,
         count: 0,
+        cancelled: session.cancellation(CallId::of(call.id())),
     };
-    match backend.call(call).await {
+    // To let go of a call is to cancel it in that era.
+    let reply = tokio::select! {
+        reply = backend.call(call) => reply,
+        Ok(()) = &mut rounds.cancelled => return Err(cancelled()),
+    };
+    match reply {
         Ok(Reply::Stream(messages)) => rounds.messages = Some(messages),
         Err(CallError::Asks { answer }) => rounds.ask(&answer)?,
         other => return other,
     }
     let messages = stream::unfold(Some(rounds), |rounds| async {
         let mut rounds = rounds?;
-        match rounds.next().await {
+        match rounds.next_unless_cancelled().await {
             Some(Ok(message)) => Some((Ok(message), Some(rounds))),
             Some(Err(error)) => Some((Err(error), None)),
             None => None,
         }
     });
     Ok(Reply::Stream(Box::pin(messages)))
+}
+
+fn cancelled() -> CallError {
+    CallError::refused(CANCELLED, "the call was cancelled by the client")
 }
 
 impl Drop for Rounds {
@@ -83,6 +101,17 @@ impl Drop for Rounds {
 }
 
 impl Rounds {
+    async fn next_unless_cancelled(&mut self) -> Option<Result<Bytes, CallError>> {
+        let (_, never) = oneshot::channel();
+        let mut cancel = std::mem::replace(&mut self.cancelled, never);
+        let next = tokio::select! {
+            next = self.next() => next,
+            Ok(()) = &mut cancel => return Some(Err(cancelled())),
+        };
+        self.cancelled = cancel;
+        next
+    }
+
     async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
         loop {
             if let Some(message) = self.ready.pop_front() {

@@ -1,7 +1,7 @@
 //! [`Feed`]: hears of changes in what a backend offers, as long as a client listens.
 //!
-//! One stream for all clients of a backend: a backend of the modern era announces its
-//! changes there; the lists of any other are asked for anew when they have grown old.
+//! One stream for all clients of a backend, on which it announces its changes; the lists of one
+//! that offers none are asked for anew when they have grown old.
 
 use std::{
     sync::{Arc, Weak},
@@ -83,7 +83,10 @@ async fn hear(backend: Weak<Backend>, worker: WorkerId, room: Arc<Semaphore>) {
             let Ok(_room) = room.acquire().await else {
                 return;
             };
-            match http.subscribe(worker, &modern_meta(CLIENT_INFO), ALL).await {
+            match http
+                .subscribe(worker, &modern_meta(CLIENT_INFO), ALL, &[])
+                .await
+            {
                 Ok(Some(stream)) => heard(&backend, stream, again).await,
                 // It announces nothing; what it speaks may change.
                 Ok(None) => {}

@@ -97,6 +97,7 @@ impl Sessions {
             upstreams: Mutex::default(),
             owed: Mutex::default(),
             waiters: Mutex::default(),
+            subscribed: Mutex::default(),
             streams: Mutex::default(),
             last_used: AtomicU64::new(sealed::now().as_secs()),
             shared: self.shared.clone(),

@@ -415,6 +415,7 @@ impl Session {
 
     /// Closes all streams: the session is over.
     pub(super) fn close_streams(&self) {
+        *self.subscribed.lock() = Default::default();
         let streams = std::mem::take(&mut *self.streams.lock());
         for stream in streams.calls.iter().chain(&streams.general) {
             stream.close();

@@ -136,13 +136,9 @@ fn capabilities(parts: &[Arc<Snapshot>], era: Era) -> ServerCapabilities {
     };
     // Changes of lists are told of by the proxy itself, whatever the backends do.
     let list_changed = true;
-    let subscribe = parts.iter().zip(&told).any(|(part, told)| {
-        let resources = told.as_ref().map(|own| &own["resources"]);
-        let has = resources.map(|resources| resources["subscribe"] == true);
-        match era {
-            Era::Legacy => has.unwrap_or(true),
-            Era::Modern => part.about.era == Some(Era::Modern) && has == Some(true),
-        }
+    let subscribe = told.iter().any(|told| match told {
+        Some(own) => own["resources"]["subscribe"] == true,
+        None => era == Era::Legacy,
     });
     ServerCapabilities {
         tools: offered("tools").then_some(ToolsCapability { list_changed }),

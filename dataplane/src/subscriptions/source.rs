@@ -19,26 +19,26 @@ use crate::{
 
 /// What a backend is asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Subjects {
-    pub(super) uris: Vec<String>,
+pub(crate) struct Subjects {
+    pub(crate) uris: Vec<String>,
     /// The backend's own id of a task, and the client's.
-    pub(super) tasks: Vec<(String, String)>,
+    pub(crate) tasks: Vec<(String, String)>,
 }
 
 /// Where what is heard goes.
-pub(super) struct Out {
-    /// Source text of the subscription's id.
-    pub(super) id: Bytes,
+pub(crate) struct Out {
+    /// Source text of the subscription's id; `None`: the client knows of none.
+    pub(crate) id: Option<Bytes>,
     /// Members of `_meta` of the request.
-    pub(super) meta: String,
-    pub(super) to: mpsc::Sender<Bytes>,
+    pub(crate) meta: String,
+    pub(crate) to: mpsc::Sender<Bytes>,
 }
 
 /// A stream; dropped, it is closed.
-pub(super) struct Source {
-    pub(super) subjects: Arc<Subjects>,
+pub(crate) struct Source {
+    pub(crate) subjects: Arc<Subjects>,
     /// The URIs that the backend honours; `None`: it has not said yet.
-    pub(super) honoured: watch::Receiver<Option<Vec<String>>>,
+    pub(crate) honoured: watch::Receiver<Option<Vec<String>>>,
     task: AbortHandle,
 }
 
@@ -66,7 +66,7 @@ struct Honoured {
 
 impl Source {
     /// Opens one, on this runtime.
-    pub(super) fn open(http: Http, worker: WorkerId, subjects: Subjects, out: Out) -> Self {
+    pub(crate) fn open(http: Http, worker: WorkerId, subjects: Subjects, out: Out) -> Self {
         let (told, honoured) = watch::channel(None);
         let subjects = Arc::new(subjects);
         let hearing = hear(http, worker, subjects.clone(), out, told);
@@ -79,7 +79,7 @@ impl Source {
     }
 
     /// Whether the backend honours this URI, as far as it has said.
-    pub(super) fn honours(&self, uri: &str) -> bool {
+    pub(crate) fn honours(&self, uri: &str) -> bool {
         let honoured = self.honoured.borrow();
         honoured
             .as_ref()
@@ -99,7 +99,10 @@ async fn hear(
     let mut backoff = Backoff::default();
     loop {
         let opened = Instant::now();
-        match http.subscribe(worker, &out.meta, &filter).await {
+        match http
+            .subscribe(worker, &out.meta, &filter, &subjects.uris)
+            .await
+        {
             Ok(Some(mut stream)) => {
                 while let Some(data) = stream.next().await {
                     let Ok(message) = envelope::scan(&data) else {
@@ -111,7 +114,8 @@ async fn hear(
                     }
                     if is(&data, &message, "notifications/subscriptions/acknowledged") {
                         told.send_replace(Some(acknowledged(&data)));
-                    } else if let Some(passed) = passed(&data, &message, &subjects, &out.id)
+                    } else if let Some(passed) =
+                        passed(&data, &message, &subjects, out.id.as_deref())
                         && out.to.send(passed).await.is_err()
                     {
                         return;
@@ -156,16 +160,24 @@ fn is(data: &[u8], message: &Message, method: &str) -> bool {
 }
 
 /// A notification for the client: nothing that it has not asked for.
-fn passed(data: &Bytes, message: &Message, subjects: &Subjects, id: &[u8]) -> Option<Bytes> {
+fn passed(
+    data: &Bytes,
+    message: &Message,
+    subjects: &Subjects,
+    id: Option<&[u8]>,
+) -> Option<Bytes> {
     if is(data, message, "notifications/resources/updated") && !subjects.uris.is_empty() {
-        return notice::passed(data, message, id, None);
+        return match id {
+            Some(id) => notice::passed(data, message, id, None),
+            None => Some(data.clone()),
+        };
     }
     if is(data, message, "notifications/tasks") {
         let span = message.task_id?;
         let own = envelope::string_value(data, span)?;
         let (_, token) = subjects.tasks.iter().find(|(task, _)| *task == *own)?;
         let literal = envelope::quote(token);
-        return notice::passed(data, message, id, Some((span, &literal)));
+        return notice::passed(data, message, id?, Some((span, &literal)));
     }
     None
 }

@@ -35,7 +35,7 @@ use crate::{
     secrets::Secrets,
     upstream::{
         Upstream,
-        duplex::{Adapter, Duplex, OnNotification},
+        duplex::{Adapter, Duplex, OnNotification, Watchers},
         http::Http,
         sse, stdio, websocket,
     },
@@ -206,18 +206,21 @@ impl Compiler<'_> {
                 opened.map(|http| self.http(key, http))
             }
             Resolved::Stdio(config) => {
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
-                Ok(duplex(stdio::backend(config, runtime, heard)))
+                let watchers = Arc::<Watchers>::default();
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
+                Ok(duplex(stdio::backend(config, runtime, heard), watchers))
             }
             Resolved::Sse(remote, hidden) => {
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
+                let watchers = Arc::<Watchers>::default();
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
                 let config = open::sse(key, remote, hidden);
-                config.map(|config| duplex(sse::backend(config, runtime, heard)))
+                config.map(|config| duplex(sse::backend(config, runtime, heard), watchers))
             }
             Resolved::Websocket(remote, hidden) => {
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key));
+                let watchers = Arc::<Watchers>::default();
+                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
                 let config = open::websocket(key, remote, hidden);
-                config.map(|config| duplex(websocket::backend(config, runtime, heard)))
+                config.map(|config| duplex(websocket::backend(config, runtime, heard), watchers))
             }
         };
         opened.unwrap_or_else(|(path, reason)| {
@@ -231,12 +234,15 @@ impl Compiler<'_> {
         Upstream::Http(http)
     }
 
-    /// A server's word that its lists have changed renews the catalogue.
-    fn heard(&self, key: &Key) -> OnNotification {
-        let renew = self.renewal(key);
-        Arc::new(move |method: &str, _| {
+    /// A server's word that its lists have changed renews the catalogue; that of a resource is
+    /// passed on.
+    fn heard(&self, key: &Key, watchers: &Arc<Watchers>) -> OnNotification {
+        let (renew, watchers) = (self.renewal(key), watchers.clone());
+        Arc::new(move |method: &str, message| {
             if method.ends_with("/list_changed") {
                 renew();
+            } else if method == "notifications/resources/updated" {
+                watchers.updated(&message);
             }
         })
     }
@@ -359,8 +365,8 @@ fn method_owners(gateway: &v1::Gateway, backends: &[Arc<Backend>]) -> Vec<Method
     owners
 }
 
-fn duplex(backend: Duplex) -> Upstream {
-    Upstream::Duplex(Arc::new(Adapter::new(backend)))
+fn duplex(backend: Duplex, watchers: Arc<Watchers>) -> Upstream {
+    Upstream::Duplex(Arc::new(Adapter::new(backend, watchers)))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod link;
 mod network;
 mod replies;
 mod supervise;
+mod watchers;
 mod wire;
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
@@ -31,6 +32,7 @@ pub use network::Place;
 pub(super) use network::{Io, Network, Why};
 pub use replies::{Incoming, Replies};
 use supervise::Supervisor;
+pub(crate) use watchers::Watchers;
 pub(super) use wire::Throttle;
 
 use crate::{

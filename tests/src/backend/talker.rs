@@ -23,6 +23,7 @@ use super::{Script, Seen, json as answer_json};
 ///
 /// - `ask {method, params, id}`: asks the client, and answers what the client has answered;
 /// - `tell {times, size}`: log messages, then an answer;
+/// - `progress`: tells of some, under the token of the call, then answers;
 /// - `wait`: log message `waiting`, then nothing until the test lets it [go](Talker::go);
 /// - `poll`: lets the client go, and answers when it has come back.
 #[derive(Clone, Default)]
@@ -126,7 +127,9 @@ impl Talker {
                 response
             }
             (_, "tools/list") => {
-                let mut tools = ["ask", "poll", "tell", "wait"].map(str::to_owned).to_vec();
+                let mut tools = ["ask", "poll", "progress", "tell", "wait"]
+                    .map(str::to_owned)
+                    .to_vec();
                 tools.extend(self.0.more.lock().clone());
                 let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
                 let tools: Vec<_> = tools.into_iter().map(tool).collect();
@@ -196,6 +199,14 @@ impl Talker {
                     out.say(name, &told(json!({"number": number, "text": text})));
                 }
                 "told".to_owned()
+            }
+            "progress" => {
+                let token = &params["_meta"]["progressToken"];
+                let params = json!({"progressToken": token, "progress": 1});
+                let progress =
+                    json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
+                out.say(name, &progress);
+                "done".to_owned()
             }
             "wait" => {
                 out.say(name, &told(json!("waiting")));

@@ -92,6 +92,9 @@ async fn notification(inbound: &Inbound, session: &Arc<Session>, body: &Bytes, m
         }
         b"notifications/cancelled" => {
             let request = message.request_id.map(|id| CallId::of(id.of(body)));
+            if let Some(request) = request {
+                session.cancel(request);
+            }
             let serial = request.and_then(|request| session.serves(request));
             let backend = |serial| inbound.gateway.backends.iter().find(|b| b.serial == serial);
             serial.and_then(backend).cloned().into_iter().collect()

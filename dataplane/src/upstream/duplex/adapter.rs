@@ -1,10 +1,12 @@
 //! Between the stack and a server: a [`Call`] becomes a request in the backend's era, and what
 //! comes back a [`Reply`] in the client's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{Client, Duplex, DuplexError, Incoming, Replies, Request};
+use super::{Client, Duplex, DuplexError, Incoming, Replies, Request, Watchers};
 use crate::{
     call::{Answer, Call, Era, Method, Reply},
     envelope::{self, Span},
@@ -17,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Adapter {
     duplex: Duplex,
+    watchers: Arc<Watchers>,
 }
 
 /// A call that the server has.
@@ -31,8 +34,8 @@ struct Exchange {
 impl Adapter {
     /// The adapter of this backend.
     #[must_use]
-    pub fn new(duplex: Duplex) -> Self {
-        Self { duplex }
+    pub(crate) const fn new(duplex: Duplex, watchers: Arc<Watchers>) -> Self {
+        Self { duplex, watchers }
     }
 
     /// The backend, for its state.
@@ -72,6 +75,12 @@ impl Adapter {
             .hello()
             .await
             .map_err(|error| self.unavailable(&error))?;
+        if matches!(call.method, Method::Subscribe | Method::Unsubscribe)
+            && !self.watches(&call, hello.era)
+        {
+            let done = crate::error::result_message(call.id(), b"{}");
+            return Ok(Reply::Whole(Answer::ok(done)));
+        }
         let body = message::outgoing(&call, hello.era, None)?;
         let scanned = envelope::scan(&body)
             .map_err(|error| CallError::refused(i64::from(error.code()), error.to_string()))?;
@@ -103,6 +112,22 @@ impl Adapter {
         }
         .reply()
         .await
+    }
+
+    /// Notes who is subscribed to what. Whether the server is to hear of it: it is not while
+    /// others are still subscribed.
+    fn watches(&self, call: &Call, era: Era) -> bool {
+        let uri = call.message.uri;
+        let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
+        let (Some(session), Some(uri), Era::Legacy) = (&call.session, uri, era) else {
+            return true;
+        };
+        if call.method == Method::Subscribe {
+            // Before it is: the first news may come with the answer.
+            self.watchers.add(&uri, session);
+            return true;
+        }
+        self.watchers.remove(&uri, session)
     }
 
     /// Gives the server a notification of a client. What would name one of the client's calls

@@ -163,7 +163,7 @@ impl Http {
     }
 
     /// Opens a stream, behind this event where one is given. `None`: it is not offered.
-    async fn open_stream(
+    pub(super) async fn open_stream(
         &self,
         worker: WorkerId,
         live: &Live,
