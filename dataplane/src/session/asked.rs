@@ -211,7 +211,7 @@ impl Session {
     }
 
     /// Whether no answer to this has come yet, and its call goes on.
-    pub(super) fn owes(&self, asked: &Asked) -> bool {
+    pub(crate) fn owes(&self, asked: &Asked) -> bool {
         let owed = self.owed.lock();
         let mut debts = owed.0.iter();
         debts.any(|debt| debt.serial == asked.serial && debt.paid.is_none())

@@ -66,6 +66,10 @@ async fn answer(
         session.paid(&asked);
         return if given { Ok(()) } else { Err(nobody()) };
     }
+    // Whoever has the connection has asked, and knows what is still open.
+    if matches!(asked.via, Via::Child { .. }) && !session.owes(&asked) {
+        return Err(nobody());
+    }
     let backend = backend_of(inbound, &asked).ok_or_else(nobody)?;
     let body = asked.restored(body, id).ok_or_else(nobody)?;
     let answered = backend.upstream.deliver(inbound.worker, &asked.via, body);
