@@ -13,6 +13,7 @@ mod e2e {
     mod deploy;
     mod eras;
     mod fleet;
+    mod held;
     mod hostile;
     mod http2;
     mod identity;

@@ -27,9 +27,9 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const STATE_KEY: &str = "6b9d4f3c2a1e58070f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778";
 
 /// A fleet of three data planes before an HTTP and a stdio backend of the older era.
-struct Three {
+pub(super) struct Three {
     fleet: Secured,
-    nodes: Vec<Member>,
+    pub(super) nodes: Vec<Member>,
     http: Backend,
     /// Lets the tool `held` answer.
     go_on: Arc<Notify>,
@@ -41,7 +41,7 @@ impl Three {
     }
 
     /// With more documents in its configuration.
-    async fn with(more: &str) -> Result<Self> {
+    pub(super) async fn with(more: &str) -> Result<Self> {
         let fleet = Secured::start(Store::Sqlite, &[]).await?;
         std::fs::write(fleet.dir().join("state.key"), STATE_KEY)?;
         let mut nodes = Vec::new();
@@ -84,7 +84,7 @@ impl Three {
         Ok(three)
     }
 
-    fn url(&self, node: usize) -> String {
+    pub(super) fn url(&self, node: usize) -> String {
         format!("http://{}/mcp", self.nodes[node].address)
     }
 

@@ -1,0 +1,143 @@
+//! Calls of 2026-07-28 clients that wait for an answer in the middle of them: the answer may come
+//! to any data plane, and to nobody but the one that was asked.
+
+use anyhow::{Context, Result, ensure};
+use fleet_tests::{
+    backend::{Backend, talker::Talker},
+    client::{Client, Failure},
+    fleet::Fleet,
+    wait::until,
+};
+use hyper::StatusCode;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::peers::Three;
+
+fn talker(url: &str) -> String {
+    format!("kind: Backend\nname: talker\nhttp: {{ url: '{url}' }}\n---\n")
+}
+
+fn question(id: &str) -> Value {
+    let params =
+        json!({"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}});
+    json!({"id": id, "method": "elicitation/create", "params": params})
+}
+
+/// A client of this endpoint that can be asked.
+async fn able(url: &str, token: Option<&str>) -> Result<Client> {
+    let mut client = match token {
+        Some(token) => Client::modern_with_token(url, token).await?,
+        None => Client::modern(url).await?,
+    };
+    client.capabilities = json!({"elicitation": {}});
+    Ok(client)
+}
+
+/// What goes on with a call of `ask`.
+fn retry(asked: &Value, arguments: &Value) -> Result<Value> {
+    let requests = asked["inputRequests"].as_object();
+    let (name, _) = requests
+        .and_then(|requests| requests.iter().next())
+        .with_context(|| format!("nothing is asked: {asked}"))?;
+    Ok(json!({"name": "talker__ask", "arguments": arguments,
+        "requestState": asked["requestState"],
+        "inputResponses": {name: {"action": "accept", "content": {"name": "me"}}}}))
+}
+
+fn failure(answer: Result<Value>) -> Result<Failure> {
+    let error = answer.err().context("it was accepted")?;
+    error.downcast::<Failure>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_may_come_to_any_data_plane() -> Result<()> {
+    let backend = Backend::start(Talker::default().script()).await?;
+    let more = format!("---\n{}", talker(&backend.url()));
+    let three = Three::with(more.trim_end_matches("---\n")).await?;
+    let mut first = able(&three.url(0), None).await?;
+    until("the tool", || async {
+        let mut client = Client::modern(&three.url(0)).await.ok()?;
+        let names = client.names("tools/list").await.ok()?;
+        names.contains(&"talker__ask".to_owned()).then_some(())
+    })
+    .await?;
+    let arguments = question("one");
+    let asked = first.call("talker__ask", arguments.clone()).await?;
+    let mut second = able(&three.url(1), None).await?;
+    let done = second
+        .request("tools/call", retry(&asked, &arguments)?)
+        .await?;
+    let text = done["content"][0]["text"].as_str().unwrap_or_default();
+    ensure!(text.contains("accept") && text.contains("me"), "{done}");
+    ensure!(
+        backend.seen_of("tools/call").len() == 1,
+        "it was called anew"
+    );
+
+    let arguments = question("two");
+    let asked = first.call("talker__ask", arguments.clone()).await?;
+    three.nodes[0].process.signal(Signal::KILL)?;
+    let refused = second
+        .request("tools/call", retry(&asked, &arguments)?)
+        .await;
+    let refused = failure(refused)?;
+    ensure!(refused.code() == Some(-31010), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_was_asked_can_go_on_and_only_once() -> Result<()> {
+    let backend = Backend::start(Talker::default().script()).await?;
+    let policies = "kind: Gateway\nname: a-default\npath: /mcp\n---\n\
+         kind: Gateway\nname: closed\npath: /closed\nauth: staff\n---\n\
+         kind: AuthPolicy\nname: staff\nbearer: { tokens: [the-first-token, the-second-token] }\n";
+    let fleet = Fleet::start(&(talker(&backend.url()) + policies)).await?;
+    fleet.offers(&["talker__ask"]).await?;
+    let url = fleet.at("/closed");
+    let mut client = able(&url, Some("the-first-token")).await?;
+    let mut other = able(&url, Some("the-second-token")).await?;
+    let arguments = question("one");
+    let asked = client.call("talker__ask", arguments.clone()).await?;
+    let good = retry(&asked, &arguments)?;
+    let mut changed = good.clone();
+    changed["arguments"]["id"] = json!("two");
+    for (who, params) in [(&mut other, &good), (&mut client, &changed)] {
+        let refused = failure(who.request("tools/call", params.clone()).await)?;
+        ensure!(refused.code() == Some(-32602), "{refused}");
+        ensure!(refused.status == StatusCode::BAD_REQUEST, "{refused}");
+    }
+    // Who answers nothing is asked again.
+    let mut nothing = good.clone();
+    nothing["inputResponses"] = json!({});
+    let again = client.request("tools/call", nothing).await?;
+    ensure!(again["resultType"] == "input_required", "{again}");
+    ensure!(again["inputRequests"] == asked["inputRequests"], "{again}");
+    let refused = failure(client.request("tools/call", good).await)?;
+    ensure!(
+        refused.code() == Some(-32602),
+        "an old state goes on: {refused}"
+    );
+    let done = client
+        .request("tools/call", retry(&again, &arguments)?)
+        .await?;
+    ensure!(done["resultType"] == "complete", "{done}");
+    ensure!(
+        backend.seen_of("tools/call").len() == 1,
+        "it was called anew"
+    );
+
+    // The next call of such a client is made in the same session, and one that cannot be asked
+    // in another one.
+    client.call("talker__tell", json!({})).await?;
+    let mut unable = Client::modern_with_token(&url, "the-first-token").await?;
+    unable.call("talker__tell", json!({})).await?;
+    let calls = backend.seen_of("tools/call");
+    let sessions: Vec<_> = calls.iter().map(|s| s.header("mcp-session-id")).collect();
+    ensure!(
+        sessions.len() == 3 && sessions[0] == sessions[1],
+        "{sessions:?}"
+    );
+    ensure!(sessions[1] != sessions[2], "{sessions:?}");
+    Ok(())
+}
