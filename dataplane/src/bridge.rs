@@ -8,6 +8,7 @@
 
 mod asking;
 pub(crate) mod held;
+pub(crate) mod urls;
 
 use std::{sync::Arc, time::Duration};
 

@@ -138,6 +138,18 @@ pub(crate) fn wrap<'a>(
 /// # Errors
 /// It cannot be sealed.
 pub(crate) fn holding(call: &Call, backend: &str, at: At) -> Result<String, CallError> {
+    seal(call, backend, Some(at))
+}
+
+/// What a client is given to repeat a call of which its backend keeps nothing.
+///
+/// # Errors
+/// It cannot be sealed.
+pub(crate) fn repeating(call: &Call, backend: &str) -> Result<String, CallError> {
+    seal(call, backend, None)
+}
+
+fn seal(call: &Call, backend: &str, held: Option<At>) -> Result<String, CallError> {
     let Some(scope) = &call.rounds.scope else {
         return Err(CallError::refused(INTERNAL_ERROR, "nobody can be asked"));
     };
@@ -145,7 +157,7 @@ pub(crate) fn holding(call: &Call, backend: &str, at: At) -> Result<String, Call
         b: backend.to_owned(),
         d: digest::of(&call.body, &call.message),
         s: None,
-        h: Some(at),
+        h: held,
     };
     scope.seal(PURPOSE, &call.principal, state, LIFETIME)
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::{
+    bridge::urls,
     call::{Answer, Call, Era, Method, ProtocolVersion},
     envelope::{self, Edit, Edits, Kind, Message, Span},
     error::{self, CallError, INVALID_PARAMS, RESOURCE_NOT_FOUND},
@@ -195,6 +196,11 @@ pub fn incoming(
     let (mut shown, mut asks) = (code, false);
     match (from, call.version.era()) {
         (Era::Legacy, Era::Modern) => {
+            if code == Some(urls::URL_REQUIRED)
+                && let Some(question) = urls::question(call, backend, &body, message)
+            {
+                return Ok(question);
+            }
             if code == Some(RESOURCE_NOT_FOUND) {
                 shown = Some(INVALID_PARAMS);
             }

@@ -3,7 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::{
-    backend::{Backend, talker::Talker},
+    backend::{
+        Backend, json as answer,
+        server::{Server, refused, result as response},
+        talker::Talker,
+    },
     client::{Client, Failure},
     fleet::Fleet,
     wait::until,
@@ -139,5 +143,49 @@ async fn only_who_was_asked_can_go_on_and_only_once() -> Result<()> {
         "{sessions:?}"
     );
     ensure!(sessions[1] != sessions[2], "{sessions:?}");
+    Ok(())
+}
+
+/// A backend of 2025-11-25 refuses until its user has been somewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_to_go_somewhere_first_is_asked_to() -> Result<()> {
+    let place = json!({"mode": "url", "message": "Log in", "elicitationId": "e1",
+        "url": "https://example.com/login"});
+    let data = json!({"elicitations": [place]});
+    let server = Server::echo("talker").on("tools/call ask", move |seen| {
+        let data = data.clone();
+        async move {
+            if seen.message["params"]["inputResponses"].is_object() {
+                let done = json!({"content": [{"type": "text", "text": "in"}]});
+                return answer(200, &response(&seen, done));
+            }
+            let mut error = refused(&seen, -32042, "URL elicitation is required");
+            error["error"]["data"] = data;
+            answer(200, &error)
+        }
+    });
+    let backend = Backend::start(server.legacy()).await?;
+    let fleet = Fleet::start(&talker(&backend.url())).await?;
+    fleet.offers(&["talker__ask"]).await?;
+    let mut client = able(&fleet.url, None).await?;
+    let asked = client.call("talker__ask", json!({})).await?;
+    let request = json!({"method": "elicitation/create", "params": place});
+    ensure!(
+        asked["inputRequests"] == json!({"url-1": request}),
+        "{asked}"
+    );
+    let done = client
+        .request("tools/call", retry(&asked, &json!({}))?)
+        .await?;
+    ensure!(done["resultType"] == "complete", "{done}");
+    let sent = backend.seen_of("tools/call");
+    let last = sent.last().context("nothing was sent")?;
+    ensure!(
+        last.message["params"].get("requestState").is_none(),
+        "{last:?}"
+    );
+    let mut unable = Client::modern(&fleet.url).await?;
+    let refused = failure(unable.call("talker__ask", json!({})).await)?;
+    ensure!(refused.code() == Some(-32042), "{refused}");
     Ok(())
 }
