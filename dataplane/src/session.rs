@@ -34,7 +34,7 @@ use ended::Ended;
 pub use ended::Endings;
 pub use home::Home;
 use inflight::InFlight;
-use lease::Idle;
+use lease::{Idle, Leased};
 use stream::Streams;
 use waiting::Waiters;
 
@@ -101,8 +101,8 @@ pub struct Session {
     streams: Mutex<Streams>,
     last_used: AtomicU64,
     shared: Arc<Shared>,
-    /// It is no client's, but that of one call at a time.
-    is_leased: bool,
+    /// Where it is no client's, but that of one call at a time.
+    leased: Option<Leased>,
 }
 
 /// What the sessions of a node share.
@@ -168,7 +168,7 @@ impl Session {
 
     /// Whether it is no client's, but that of one call at a time.
     pub(crate) const fn is_leased(&self) -> bool {
-        self.is_leased
+        self.leased.is_some()
     }
 
     fn is_of(&self, gateway: &str, principal: &str) -> bool {
@@ -506,7 +506,7 @@ fn session(
         streams: Mutex::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,
-        is_leased: false,
+        leased: None,
     }
 }
 

@@ -107,18 +107,28 @@ where
         let answer = self.inner.call(call);
         Box::pin(async move {
             let last = Instant::now() + limits.total;
-            let until = limits.next(last);
-            match timeout_at(until, answer).await {
-                Err(_) => Err(limits.error(until, last)),
-                Ok(Ok(Reply::Stream(messages))) if !unbounded => {
-                    let bounds = Bounds {
-                        limits,
-                        last,
-                        asked,
-                    };
+            let mut until = limits.next(last);
+            let bounds = Bounds {
+                limits,
+                last,
+                asked,
+            };
+            let mut answer = std::pin::pin!(answer);
+            let answer = loop {
+                match timeout_at(until, &mut answer).await {
+                    Ok(answer) => break answer,
+                    // It may have asked elsewhere than on the stream of the call.
+                    Err(_) => match bounds.more() {
+                        Some(more) => until = more,
+                        None => return Err(bounds.limits.error(until, last)),
+                    },
+                }
+            };
+            match answer {
+                Ok(Reply::Stream(messages)) if !unbounded => {
                     Ok(Reply::Stream(bounded(messages, bounds)))
                 }
-                Ok(reply) => reply,
+                reply => reply,
             }
         })
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use http::StatusCode;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use super::{PATIENCE, asking::member};
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     sealed,
     session::{
         asked::Token,
+        inflight::CallId,
         lease::{Lease, can_be_asked},
     },
     upstream::message::error_code,
@@ -39,6 +41,8 @@ pub(crate) struct Held(Mutex<HashMap<String, (Instant, Open)>>);
 /// A call that its backend has.
 struct Open {
     messages: Messages,
+    /// What the backend asks outside of the call's stream.
+    aside: mpsc::Receiver<Bytes>,
     lease: Lease,
     backend: Arc<Backend>,
     /// Source text of the progress token that they have.
@@ -109,29 +113,51 @@ pub(super) async fn begin(
     let lease = node.sessions.lease(backend.serial, able);
     let client = call.clone();
     call.session = lease.session().cloned();
-    let reply = backend.clone().call(call).await;
+    let mut aside = lease.questions(CallId::of(call.id()));
+    let mut reply = Box::pin(backend.clone().call(call));
+    let (messages, question): (Messages, _) = tokio::select! {
+        biased;
+        reply = &mut reply => match reply? {
+            Reply::Stream(messages) => (messages, None),
+            whole => {
+                lease.give_back();
+                return Ok(whole);
+            }
+        },
+        Some(question) = aside.recv() => {
+            (Box::pin(stream::once(reply).flat_map(messages_of)), Some(question))
+        }
+    };
+    let token = client.message.progress_token;
+    let open = Open {
+        messages,
+        aside,
+        lease,
+        backend,
+        token: token.map(|span| client.body.slice(span.range())),
+        questions: Vec::new(),
+    };
+    let mut round = Round {
+        node: node.clone(),
+        call: client,
+        open: Some(open),
+    };
+    match question {
+        None => round.reply().await,
+        Some(question) => {
+            let asked = round.ask(&question);
+            Ok(Reply::Whole(Answer::ok(asked?)))
+        }
+    }
+}
+
+/// A reply as the stream that it might have been.
+fn messages_of(reply: Result<Reply, CallError>) -> Messages {
     match reply {
-        Ok(Reply::Stream(messages)) => {
-            let token = client.message.progress_token;
-            let open = Open {
-                messages,
-                lease,
-                backend,
-                token: token.map(|span| client.body.slice(span.range())),
-                questions: Vec::new(),
-            };
-            let round = Round {
-                node: node.clone(),
-                call: client,
-                open: Some(open),
-            };
-            round.reply().await
-        }
-        Ok(whole) => {
-            lease.give_back();
-            Ok(whole)
-        }
-        Err(error) => Err(error),
+        Ok(Reply::Stream(messages)) => messages,
+        Ok(Reply::Whole(answer)) => Box::pin(stream::iter([Ok(answer.body)])),
+        Ok(Reply::Parts(parts)) => Box::pin(stream::iter([Ok(parts.concat().into())])),
+        Err(error) => Box::pin(stream::iter([Err(error)])),
     }
 }
 
@@ -233,7 +259,12 @@ impl Round {
     async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
         loop {
             let open = self.open.as_mut()?;
-            let data = match open.messages.next().await? {
+            let next = tokio::select! {
+                biased;
+                next = open.messages.next() => next?,
+                Some(question) = open.aside.recv() => Ok(question),
+            };
+            let data = match next {
                 Ok(data) if data.is_empty() => continue,
                 Ok(data) => data,
                 Err(error) => return Some(Err(error)),
@@ -242,11 +273,7 @@ impl Round {
                 continue;
             };
             match message.kind {
-                Kind::Request => {
-                    open.ask(&data, &message);
-                    open.ask_what_is_there();
-                    return Some(self.hold());
-                }
+                Kind::Request => return Some(self.ask(&data)),
                 Kind::Notification => {
                     if let Some(passed) = self.notification(data, &message) {
                         return Some(Ok(passed));
@@ -264,6 +291,17 @@ impl Round {
                 }
             }
         }
+    }
+
+    /// Asks the client this, and what else is asked at the same time.
+    fn ask(&mut self, question: &Bytes) -> Result<Bytes, CallError> {
+        if let Some(open) = &mut self.open
+            && let Ok(message) = envelope::scan(question)
+        {
+            open.ask(question, &message);
+            open.ask_what_is_there();
+        }
+        self.hold()
     }
 
     /// A notification as one of this request. Progress is told to who asks for it.
@@ -331,6 +369,11 @@ impl Open {
 
     /// What it asks at the same time is one round.
     fn ask_what_is_there(&mut self) {
+        while let Ok(data) = self.aside.try_recv() {
+            if let Ok(message) = envelope::scan(&data) {
+                self.ask(&data, &message);
+            }
+        }
         while let Some(Some(Ok(data))) = self.messages.next().now_or_never() {
             match envelope::scan(&data) {
                 Ok(message) if message.kind == Kind::Request => self.ask(&data, &message),

@@ -10,8 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 
-use super::{LIFETIME, Session, Sessions};
+use super::{LIFETIME, Session, Sessions, inflight::CallId};
 use crate::{
     call::ProtocolVersion,
     envelope::{self, Span},
@@ -23,6 +24,46 @@ use crate::{
 const ASKED: [&str; 3] = ["elicitation", "sampling", "roots"];
 /// Sessions of one kind that wait for the next call, and for how long.
 const WAITING: (usize, Duration) = (32, Duration::from_secs(120));
+
+/// Questions outside of a call's stream that may wait.
+const QUESTIONS: usize = 16;
+
+/// What only such a session has.
+#[derive(Default)]
+pub(super) struct Leased {
+    ended: watch::Sender<bool>,
+    /// The call that has it, and where to what its backend asks outside of the call's stream.
+    call: Mutex<Option<(CallId, mpsc::Sender<Bytes>)>>,
+}
+
+impl Leased {
+    pub(super) fn is_over(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    pub(super) async fn over(&self) {
+        // The sender is ours, so it cannot have gone.
+        let _ = self.ended.subscribe().wait_for(|over| *over).await;
+    }
+
+    fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    pub(super) fn ask(&self, question: Bytes) -> bool {
+        let call = self.call.lock();
+        call.as_ref()
+            .is_some_and(|(_, to)| to.try_send(question).is_ok())
+    }
+}
+
+impl Session {
+    /// The call that has it, where it is leased.
+    pub(crate) fn its_call(&self) -> Option<CallId> {
+        let call = self.leased.as_ref()?.call.lock();
+        call.as_ref().map(|(call, _)| *call)
+    }
+}
 
 /// Those that no call has now.
 #[derive(Default)]
@@ -101,7 +142,7 @@ impl Sessions {
             streams: Mutex::default(),
             last_used: AtomicU64::new(sealed::now().as_secs()),
             shared: self.shared.clone(),
-            is_leased: true,
+            leased: Some(Leased::default()),
         }
     }
 
@@ -114,6 +155,7 @@ impl Sessions {
             waiting.retain(|(since, session)| {
                 let keep = since.elapsed() < WAITING.1;
                 if !keep {
+                    end(session);
                     gone.push(session.clone());
                 }
                 keep
@@ -124,7 +166,23 @@ impl Sessions {
     }
 }
 
+fn end(session: &Arc<Session>) {
+    if let Some(leased) = &session.leased {
+        leased.end();
+    }
+}
+
 impl Lease {
+    /// What its backend asks outside of the stream of this call, from now on.
+    pub(crate) fn questions(&self, call: CallId) -> mpsc::Receiver<Bytes> {
+        let (to, questions) = mpsc::channel(QUESTIONS);
+        let session = self.session.as_ref();
+        if let Some(leased) = session.and_then(|session| session.leased.as_ref()) {
+            *leased.call.lock() = Some((call, to));
+        }
+        questions
+    }
+
     /// The session.
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
@@ -135,11 +193,15 @@ impl Lease {
         let Some(session) = self.session.take() else {
             return;
         };
+        if let Some(leased) = &session.leased {
+            *leased.call.lock() = None;
+        }
         let mut idle = self.idle.lock();
         let waiting = idle.good.entry(self.kind.clone()).or_default();
         if waiting.len() < WAITING.0 {
             waiting.push((Instant::now(), session));
         } else {
+            end(&session);
             idle.spoilt.push(session);
         }
     }
@@ -148,6 +210,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
+            end(&session);
             self.idle.lock().spoilt.push(session);
         }
     }

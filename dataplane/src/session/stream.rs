@@ -376,12 +376,18 @@ impl Session {
     /// Whether a client takes what belongs to no call.
     #[must_use]
     pub fn is_listening(&self) -> bool {
+        if let Some(leased) = &self.leased {
+            return !leased.is_over();
+        }
         let streams = self.streams.lock();
         streams.general.as_ref().is_some_and(|s| !s.is_over())
     }
 
     /// Resolves when no client takes what belongs to no call any more.
     pub async fn listens_no_more(&self) {
+        if let Some(leased) = &self.leased {
+            return leased.over().await;
+        }
         loop {
             let general = self.streams.lock().general.clone();
             match general {
@@ -393,6 +399,9 @@ impl Session {
 
     /// Gives a client what belongs to no call. `false`: nobody takes it.
     pub fn unsolicited(&self, message: Bytes) -> bool {
+        if let Some(leased) = &self.leased {
+            return leased.ask(message);
+        }
         let general = self.streams.lock().general.clone();
         general.is_some_and(|stream| stream.offer(message))
     }

@@ -21,7 +21,8 @@ use super::{Script, Seen, json as answer_json};
 
 /// The server. Its tools:
 ///
-/// - `ask {method, params, id}`: asks the client, and answers what the client has answered;
+/// - `ask {method, params, id, aside}`: asks the client, and answers what the client has answered;
+///   if `aside`, on the stream of the session;
 /// - `tell {times, size}`: log messages, then an answer;
 /// - `progress`: tells of some, under the token of the call, then answers;
 /// - `wait`: log message `waiting`, then nothing until the test lets it [go](Talker::go);
@@ -168,7 +169,7 @@ impl Talker {
         let (talker, seen) = (self.clone(), seen.clone());
         let out = log.clone();
         tokio::spawn(async move {
-            let text = talker.run(&name, &out, &seen.message["params"]).await;
+            let text = talker.run(&name, &out, &seen).await;
             let content = json!({"content": [{"type": "text", "text": text}]});
             let message = json!({"jsonrpc": "2.0", "id": seen.message["id"], "result": content});
             out.say(&name, &message);
@@ -177,7 +178,8 @@ impl Talker {
         events(log, 0, true)
     }
 
-    async fn run(&self, name: &str, out: &Log, params: &Value) -> String {
+    async fn run(&self, name: &str, out: &Log, seen: &Seen) -> String {
+        let (params, session) = (&seen.message["params"], seen.header("mcp-session-id"));
         let arguments = &params["arguments"];
         let told = |data: Value| {
             let params = json!({"level": "info", "data": data});
@@ -187,10 +189,13 @@ impl Talker {
             "ask" => {
                 let (id, method) = (&arguments["id"], &arguments["method"]);
                 let params = &arguments["params"];
-                out.say(
-                    name,
-                    &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
-                );
+                let question =
+                    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+                let aside = arguments["aside"] == true;
+                match self.0.logs.lock().get(session).filter(|_| aside) {
+                    Some(log) => log.say(session, &question),
+                    None => out.say(name, &question),
+                }
                 self.its_answer(&id.to_string()).await.to_string()
             }
             "tell" => {

@@ -189,3 +189,28 @@ async fn who_has_to_go_somewhere_first_is_asked_to() -> Result<()> {
     ensure!(refused.code() == Some(-32042), "{refused}");
     Ok(())
 }
+
+/// Some servers ask on the stream of the session what belongs to a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_beside_the_stream_of_the_call_is_asked_too() -> Result<()> {
+    let backend = Backend::start(Talker::default().script()).await?;
+    let fleet = Fleet::start(&talker(&backend.url())).await?;
+    fleet.offers(&["talker__ask"]).await?;
+    let mut client = able(&fleet.url, None).await?;
+    for id in ["one", "two"] {
+        let mut arguments = question(id);
+        arguments["aside"] = json!(true);
+        let asked = client.call("talker__ask", arguments.clone()).await?;
+        ensure!(asked["resultType"] == "input_required", "{asked}");
+        let done = client
+            .request("tools/call", retry(&asked, &arguments)?)
+            .await?;
+        let text = done["content"][0]["text"].as_str().unwrap_or_default();
+        ensure!(text.contains("accept"), "{done}");
+    }
+    ensure!(
+        backend.seen_of("tools/call").len() == 2,
+        "it was called anew"
+    );
+    Ok(())
+}

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, timeout};
 
 use super::{Http, MAX_EVENT, Sent, headers};
 use crate::{
@@ -29,6 +29,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
 /// Attempts in a row to resume the stream of a call.
 const ATTEMPTS: u32 = 5;
+/// How long a call waits for such a stream.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a listener looks whether its upstream session is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -36,15 +38,43 @@ impl Http {
     /// Begins to listen in this upstream session, for a client that does. There is one
     /// listener at most; it ends when the client listens no more.
     pub(crate) fn listen(&self, worker: WorkerId, session: &Arc<Session>, slot: &Arc<Slot>) {
+        self.listen_to(worker, session, slot, None);
+    }
+
+    /// The same in the session of a call. Some servers ask there what belongs to the call: it is
+    /// not made before they can.
+    pub(super) async fn listen_first(
+        &self,
+        worker: WorkerId,
+        session: &Arc<Session>,
+        slot: &Arc<Slot>,
+    ) {
+        let Some(live) = slot.live() else {
+            return;
+        };
+        let opening = self.open_stream(worker, &live, None);
+        if let Ok(Ok(Some(sent))) = timeout(PATIENCE, opening).await {
+            self.listen_to(worker, session, slot, Some((live, sent)));
+        }
+    }
+
+    fn listen_to(
+        &self,
+        worker: WorkerId,
+        session: &Arc<Session>,
+        slot: &Arc<Slot>,
+        opened: Option<(Arc<Live>, Sent)>,
+    ) {
         if slot.live().is_none() || slot.listened.swap(true, Ordering::AcqRel) {
             return;
         }
         let (http, session, slot) = (self.clone(), session.clone(), slot.clone());
         tokio::spawn(async move {
+            let mut opened = opened;
             loop {
                 tokio::select! {
                     () = session.listens_no_more() => {}
-                    () = http.hear_all(worker, &session, &slot) => return slot.listened.store(false, Ordering::Release),
+                    () = http.hear_all(worker, &session, &slot, opened.take()) => return slot.listened.store(false, Ordering::Release),
                 }
                 slot.listened.store(false, Ordering::Release);
                 // A client that has come back meanwhile has found it listening.
@@ -56,7 +86,13 @@ impl Http {
     }
 
     /// Listens until there is nothing to listen to.
-    async fn hear_all(&self, worker: WorkerId, session: &Session, slot: &Slot) {
+    async fn hear_all(
+        &self,
+        worker: WorkerId,
+        session: &Session,
+        slot: &Slot,
+        mut opened: Option<(Arc<Live>, Sent)>,
+    ) {
         let (mut pause, mut last) = (PAUSE.0, None);
         let mut before: Option<Arc<Live>> = None;
         while let Some(live) = slot.live() {
@@ -65,7 +101,11 @@ impl Http {
                 before = Some(live.clone());
             }
             let mut retry = None;
-            match self.open_stream(worker, &live, last.as_ref()).await {
+            let stream = match opened.take() {
+                Some((own, sent)) if Arc::ptr_eq(&own, &live) => Ok(Some(sent)),
+                _ => self.open_stream(worker, &live, last.as_ref()).await,
+            };
+            match stream {
                 Ok(Some(sent)) => {
                     let mut parser = Parser::new(MAX_EVENT);
                     if self
@@ -130,9 +170,13 @@ impl Http {
         };
         match message.kind {
             Kind::Request => {
-                let Some(question) =
-                    self.asks(worker, live, Some((session, None)), &data, &message)
-                else {
+                let Some(question) = self.asks(
+                    worker,
+                    live,
+                    Some((session, session.its_call())),
+                    &data,
+                    &message,
+                ) else {
                     return;
                 };
                 if !session.unsolicited(question)
@@ -145,7 +189,7 @@ impl Http {
                 let method = message.method.map_or(&b""[..], |span| span.of(&data));
                 if method.ends_with(b"/list_changed") {
                     self.renew();
-                } else {
+                } else if !session.is_leased() {
                     session.unsolicited(data);
                 }
             }

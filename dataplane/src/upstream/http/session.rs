@@ -114,8 +114,12 @@ impl Http {
         slot.set(live.clone());
         self.remember(slot);
         unused.keep();
-        if let Some(client) = client.filter(|client| client.is_listening()) {
-            self.listen(worker, client, slot);
+        match client {
+            Some(client) if client.is_leased() => {
+                Box::pin(self.listen_first(worker, client, slot)).await;
+            }
+            Some(client) if client.is_listening() => self.listen(worker, client, slot),
+            _ => {}
         }
         if let Some(level) = client.and_then(|client| client.log_level()) {
             // Logs are no reason to keep a call waiting for long.
