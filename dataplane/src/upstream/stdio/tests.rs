@@ -287,7 +287,7 @@ async fn requests_of_a_legacy_server_are_answered() {
     let response = fixture.call("ask", "{}").await.unwrap();
     assert_eq!(
         response,
-        r#"{"jsonrpc":"2.0","id":1,"result":{"ping":{},"sampling/createMessage":{"code":-32601,"message":"Method not found"}}}"#
+        r#"{"jsonrpc":"2.0","id":1,"result":{"ping":{},"sampling/createMessage":{"code":-32601,"message":"the client has not declared this capability"}}}"#
     );
 }
 
