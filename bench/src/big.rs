@@ -99,9 +99,9 @@ pub fn table(programs: &Programs, write: Option<&Path>) -> Result<()> {
         tools: 2,
         close: true,
     })?;
-    let config = |timeout: &str, changed: &str| config(&backend, timeout, changed);
     let begun = Instant::now();
-    let plane = programs.dataplane(dir.path(), "big", &config("30s", "30s"))?;
+    let first = config(&backend, "30s", "30s", "a");
+    let plane = programs.dataplane(dir.path(), "big", &first)?;
     let target = plane.target("mcp-fleet", "/mcp", "server-05000__echo");
     wait_for(&target.endpoint, Era::Modern, &Ask::Small, PATIENCE)?;
     let serving = begun.elapsed();
@@ -120,24 +120,30 @@ pub fn table(programs: &Programs, write: Option<&Path>) -> Result<()> {
         serving.as_secs_f64(),
         complete.as_secs_f64(),
     );
-    for (what, all, one) in [
-        ("one backend", "30s", "31s"),
-        ("every backend", "32s", "32s"),
-        ("every backend, again", "33s", "33s"),
+    for (what, all, one, header) in [
+        ("`timeout` of one backend", "30s", "31s", "a"),
+        ("`timeout` of all", "32s", "32s", "a"),
+        (
+            "a header of all: new transports, all asked anew",
+            "32s",
+            "32s",
+            "b",
+        ),
+        ("the same again", "32s", "32s", "c"),
     ] {
-        let line = swap(&plane, &target.endpoint, what, &config(all, one))?;
-        text.push_str(&line);
+        let changed = config(&backend, all, one, header);
+        text.push_str(&swap(&plane, &target.endpoint, what, &changed)?);
     }
     report::put_in(write, "table", &text)
 }
 
-/// The big table: the first backend may differ from the others.
-fn config(backend: &Backend, timeout: &str, first: &str) -> String {
+/// The big table: the `timeout` of the first backend may differ from that of the others.
+fn config(backend: &Backend, timeout: &str, first: &str, header: &str) -> String {
     let documents: Vec<_> = (0..BACKENDS)
         .map(|n| {
             let timeout = if n == 0 { first } else { timeout };
             format!(
-                "kind: Backend\nname: server-{n:05}\nhttp: {{ url: \"http://{}/{n}\" }}\ntimeout: {timeout}\n",
+                "kind: Backend\nname: server-{n:05}\nhttp: {{ url: \"http://{}/{n}\", headers: {{ x-table: {header} }} }}\ntimeout: {timeout}\n",
                 backend.address
             )
         })

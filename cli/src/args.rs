@@ -11,10 +11,10 @@ pub(crate) use self::flags::{
 use crate::{
     failure::Failure,
     verbs::{
-        apply, call, completion, context, delete, demo_server, describe, diff, edit, explain,
-        export, get, history, login, logs, node, nodes, prompts, resources, revisions, revoke,
-        rollback, schema, secret, session_keys, status, token, tools, trust, up, validate, version,
-        wait,
+        apply, call, completion, connect, context, delete, demo_server, describe, diff, edit,
+        explain, export, get, history, login, logs, node, nodes, prompts, resources, revisions,
+        revoke, rollback, schema, secret, session_keys, status, token, tools, trust, up, validate,
+        version, wait,
     },
 };
 
@@ -92,6 +92,8 @@ pub(crate) enum Verb {
     Prompts(prompts::ListFlags),
     /// Get a prompt through a gateway.
     Prompt(prompts::GetFlags),
+    /// Give a client that speaks MCP over stdio a gateway.
+    Connect(connect::Flags),
     /// Save the address and the token of a control plane as a context.
     Login(login::Flags),
     /// List, choose, show and forget contexts.
@@ -157,6 +159,7 @@ impl Verb {
             Self::Read(flags) => Box::pin(resources::read(flags)).await,
             Self::Prompts(flags) => Box::pin(prompts::list(flags)).await,
             Self::Prompt(flags) => Box::pin(prompts::get(flags)).await,
+            Self::Connect(flags) => Box::pin(connect::run(flags)).await,
             Self::Login(flags) => Box::pin(login::run(flags)).await,
             Self::Context(flags) => context::run(flags),
             Self::Token(flags) => Box::pin(token::run(flags)).await,

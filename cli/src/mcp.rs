@@ -1,6 +1,7 @@
 //! An MCP client for the command line: streamable HTTP, with a session
 //! (2025-03-26 .. 2025-11-25) or without (2026-07-28), JSON and SSE answers.
 
+mod bridge;
 mod session;
 pub(crate) mod sse;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::Value;
 
-pub(crate) use self::{session::Client, wire::Params};
+pub(crate) use self::{bridge::Bridge, session::Client, wire::Params};
 use crate::{failure::Failure, mcp::wire::RpcError, output};
 
 /// A revision of the MCP specification.

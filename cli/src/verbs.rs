@@ -4,7 +4,7 @@
 //! [`describe`], [`edit`], [`delete`], [`export`], [`explain`], [`schema`].
 //! Its past: [`history`], [`revisions`], [`rollback`]. The fleet: [`status`],
 //! [`nodes`], [`node`], [`logs`], [`wait`]. Speaking MCP to a gateway: [`tools`], [`call`],
-//! [`resources`], [`prompts`]. Who may, and where: [`login`], [`context`],
+//! [`resources`], [`prompts`], [`connect`]. Who may, and where: [`login`], [`context`],
 //! [`token`], [`trust`]; and what they may no longer: [`revoke`], [`session_keys`].
 //! Values that nobody is to read: [`secret`]. The rest: [`demo_server`],
 //! [`completion`], [`version`].
@@ -12,6 +12,7 @@
 pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod completion;
+pub(crate) mod connect;
 pub(crate) mod context;
 pub(crate) mod delete;
 pub(crate) mod demo_server;

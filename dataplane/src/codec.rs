@@ -110,12 +110,17 @@ fn prefers_events(headers: &HeaderMap) -> bool {
     let Some(accept) = headers.get(header::ACCEPT).map(HeaderValue::as_bytes) else {
         return false;
     };
-    let at = |kind: &[u8]| memchr::memmem::find(accept, kind);
-    match (at(b"text/event-stream"), at(b"application/json")) {
-        (Some(events), Some(json)) => events < json,
-        (Some(_), None) => at(b"*/*").is_none() && at(b"application/*").is_none(),
-        (None, _) => false,
+    let (mut events, mut any) = (false, false);
+    for range in accept.split(|byte| *byte == b',') {
+        let kind = range.split(|byte| *byte == b';').next().unwrap_or(range);
+        match kind.trim_ascii() {
+            b"application/json" => return events,
+            b"text/event-stream" => events = true,
+            b"*/*" | b"application/*" => any = true,
+            _ => {}
+        }
     }
+    events && !any
 }
 
 fn whole(answer: Answer, era: Era) -> Response<Body> {

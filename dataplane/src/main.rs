@@ -15,6 +15,10 @@ use mcp_dataplane::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
+/// Calls allocate in small pieces on the thread that frees them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Stateless MCP proxy: one endpoint in front of many MCP servers.
 #[derive(Parser)]
 #[command(version)]

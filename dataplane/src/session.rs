@@ -197,12 +197,16 @@ impl Session {
     }
 }
 
+/// Ids are some hundred bytes, which only this node can make: no need of a hash that withstands
+/// chosen ones.
+type Known = HashMap<String, Arc<Session>, foldhash::fast::RandomState>;
+
 /// The sessions that a node has met.
 pub struct Sessions {
     shared: Arc<Shared>,
     own: Mutex<KeyRing>,
     /// By session id as on the wire: an id found here has been opened before.
-    live: Mutex<HashMap<String, Arc<Session>>>,
+    live: Mutex<Known>,
     ended: Mutex<Ended>,
     /// Sessions of calls whose clients have none.
     idle: Arc<Mutex<Idle>>,
@@ -457,7 +461,7 @@ impl Sessions {
 }
 
 /// Makes room by a sixteenth: the scan is paid for seldom.
-fn drop_longest_unused(live: &mut HashMap<String, Arc<Session>>) {
+fn drop_longest_unused(live: &mut Known) {
     let mut times: Vec<_> = live
         .values()
         .map(|s| s.last_used.load(Ordering::Relaxed))

@@ -4,7 +4,10 @@
 //! (`SO_REUSEPORT` would skew few long connections, and reset queued ones when
 //! a listener closes). A connection never leaves its worker.
 
+mod idle;
+
 use std::{
+    convert::Infallible,
     io,
     net::TcpStream as StdStream,
     sync::{
@@ -15,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -34,9 +38,10 @@ use crate::{
     node::Node,
     peer,
 };
+use idle::{Busy, Idle};
 
-/// A client that does not finish its request head in this time, idle time before
-/// it included, is hung up on.
+/// A client of HTTP/1 that does not finish its request head in this time, idle time before
+/// it included, is hung up on, or up to a fifth later.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Silence after which the system asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -351,15 +356,40 @@ async fn serve<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+    let idle = Arc::new(Idle::default());
+    let reached = idle.clone().reached(HEAD_TIMEOUT);
+    let service = service_fn(move |request| {
+        let (node, busy) = (node.clone(), Busy::begin(&idle));
+        async move {
+            let Ok(response) = listen::serve(node, worker, request).await;
+            Ok::<_, Infallible>(busy.until_sent(response))
+        }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // Polled when it is woken, and not whenever the connection is.
+    let mut aside: FuturesUnordered<_> = [async move {
+        tokio::select! {
+            () = stopped(&mut stop) => Ended::Stopped,
+            () = reached => Ended::Idle,
+        }
+    }]
+    .into_iter()
+    .collect();
     tokio::pin!(connection);
-    tokio::select! {
+    let why = tokio::select! {
+        biased;
         ended = connection.as_mut() => return Ok(ended?),
-        () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+        why = aside.next() => why,
+    };
+    if let Some(Ended::Idle) = why {
+        return Ok(());
     }
+    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
+}
+
+/// Why a connection ends that its client keeps open.
+enum Ended {
+    Stopped,
+    Idle,
 }

@@ -10,6 +10,7 @@ mod e2e {
     mod clients;
     mod config;
     mod conformance;
+    mod connect;
     mod deploy;
     mod eras;
     mod fleet;

@@ -25,6 +25,10 @@ use mcp_dataplane::{
 };
 use tokio::net::TcpListener;
 
+/// As in `mcp-dataplane`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let backend: SocketAddr = args.next().context("BACKEND COUNT")?.parse()?;

@@ -6,7 +6,10 @@ use std::{collections::HashMap, fs, path::Path};
 use anyhow::{Context, Result};
 
 /// Functions that give memory.
-const ALLOCATORS: [&str; 5] = [
+const ALLOCATORS: [&str; 8] = [
+    "mi_malloc_aligned",
+    "mi_zalloc_aligned",
+    "mi_realloc_aligned",
     "malloc",
     "calloc",
     "realloc",

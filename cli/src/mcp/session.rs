@@ -20,8 +20,8 @@ const MAX_PAGES: usize = 10_000;
 /// `HeaderMismatch` of 2026-07-28.
 const HEADER_MISMATCH: i64 = -32_020;
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// A client of one gateway.
 pub(crate) struct Client {
@@ -38,32 +38,7 @@ impl Client {
     /// # Errors
     /// The gateway cannot be reached, refuses, or is not an MCP server.
     pub(crate) async fn connect(target: &Target) -> Result<Self, McpError> {
-        let garbled = |why: String| McpError::Garbled {
-            url: target.url.clone(),
-            why,
-        };
-        let url = Url::parse(&target.url).map_err(|e| garbled(format!("not a URL: {e}")))?;
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            // The token is for this address and no other.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|e| garbled(chain(&e)))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            ACCEPT,
-            HeaderValue::from_static("application/json, text/event-stream"),
-        );
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(token) = &target.token {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-                garbled("the token holds characters that no header can carry".to_owned())
-            })?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let (http, headers) = connection(target)?;
         let mut client = Self {
             http,
             target: target.clone(),
@@ -230,6 +205,40 @@ impl Client {
             })
             .collect())
     }
+}
+
+/// What sends requests to a gateway, and the headers that all of them have.
+///
+/// # Errors
+/// The address or the token cannot be used.
+pub(super) fn connection(target: &Target) -> Result<(reqwest::Client, HeaderMap), McpError> {
+    let garbled = |why: String| McpError::Garbled {
+        url: target.url.clone(),
+        why,
+    };
+    let url = Url::parse(&target.url).map_err(|e| garbled(format!("not a URL: {e}")))?;
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        // The token is for this address and no other.
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(&url) {
+        builder = builder.no_proxy();
+    }
+    let http = builder.build().map_err(|e| garbled(chain(&e)))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        ACCEPT,
+        HeaderValue::from_static("application/json, text/event-stream"),
+    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(token) = &target.token {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+            garbled("the token holds characters that no header can carry".to_owned())
+        })?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok((http, headers))
 }
 
 fn client_info() -> Value {

@@ -18,22 +18,22 @@ use crate::failure::Failure;
 
 /// A request as the server saw it.
 #[derive(Clone, Debug)]
-struct Seen {
-    headers: HeaderMap,
-    body: Value,
+pub(super) struct Seen {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
 }
 
-type Script = fn(&Seen) -> Response;
+pub(super) type Script = fn(&Seen) -> Response;
 
 #[derive(Clone)]
-struct Server {
+pub(super) struct Server {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    pub(super) seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
     /// Serves what `script` says to everything but the handshake.
-    async fn start(script: Script) -> Self {
+    pub(super) async fn start(script: Script) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Self {
@@ -47,7 +47,7 @@ impl Server {
         server
     }
 
-    fn target(&self, protocol: Protocol) -> Target {
+    pub(super) fn target(&self, protocol: Protocol) -> Target {
         Target {
             url: format!("http://{}/mcp", self.address),
             token: Some("secret".to_owned()),
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    async fn of(&self, method: &str) -> Vec<Seen> {
+    pub(super) async fn of(&self, method: &str) -> Vec<Seen> {
         let seen = self.seen.lock().await;
         seen.iter()
             .filter(|s| s.body["method"] == method)
@@ -86,16 +86,17 @@ async fn answer(
                 .insert("mcp-session-id", "s-1".parse().unwrap());
             response
         }
+        None if seen.headers.contains_key("last-event-id") => script(&seen),
         Some("notifications/initialized") | None => StatusCode::ACCEPTED.into_response(),
         Some(_) => script(&seen),
     }
 }
 
-fn result_of(seen: &Seen, result: &Value) -> Response {
+pub(super) fn result_of(seen: &Seen, result: &Value) -> Response {
     axum::Json(json!({ "jsonrpc": "2.0", "id": seen.body["id"], "result": result })).into_response()
 }
 
-fn sse(text: String) -> Response {
+pub(super) fn sse(text: String) -> Response {
     ([("content-type", "text/event-stream; charset=utf-8")], text).into_response()
 }
 

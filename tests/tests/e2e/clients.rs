@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 /// A real server: how it is reached without us, its backend document and what is asked of it.
-struct Server {
-    name: &'static str,
+pub(super) struct Server {
+    pub(super) name: &'static str,
     direct: Value,
     document: String,
     calls: Value,
@@ -97,7 +97,7 @@ impl Script {
 }
 
 /// The three servers; the process is that of the one that is reached over HTTP.
-async fn servers(files: &TempDir) -> Result<(Process, [Server; 3])> {
+pub(super) async fn servers(files: &TempDir) -> Result<(Process, [Server; 3])> {
     let package = |name: &str| {
         installed(&format!(
             "servers/node_modules/@modelcontextprotocol/{name}/dist/index.js"
@@ -188,7 +188,7 @@ impl Server {
         format!("{}__{}", self.name, name.as_str().unwrap_or_default())
     }
 
-    fn plan(&self, target: &Value, prefix: &str) -> Value {
+    pub(super) fn plan(&self, target: &Value, prefix: &str) -> Value {
         json!({
             "target": target, "prefix": prefix,
             "calls": self.calls, "reads": self.reads, "prompts": self.prompts,
@@ -196,7 +196,7 @@ impl Server {
     }
 }
 
-async fn fleet(servers: &[Server]) -> Result<Fleet> {
+pub(super) async fn fleet(servers: &[Server]) -> Result<Fleet> {
     // A cold start of Node or Python on a busy machine may take long.
     let documents = servers.iter().map(|server| {
         format!(
@@ -321,7 +321,7 @@ fn clean(value: &mut Value) {
 }
 
 /// Compares part by part, so that a difference can be read.
-fn same(what: &str, direct: &Value, through: &Value) -> Result<()> {
+pub(super) fn same(what: &str, direct: &Value, through: &Value) -> Result<()> {
     match (direct, through) {
         (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
             for (key, value) in a {
