@@ -183,7 +183,7 @@ pub(super) async fn first_answer(response: Response) -> Result<Vec<u8>, String> 
     let mut parser = Parser::new(LONGEST);
     while let Some(chunk) = response.chunk().await.map_err(|e| chain(&e))? {
         parser.push(chunk);
-        while let Some(event) = parser.next() {
+        for event in parser.by_ref() {
             let data = event.map_err(|e| e.to_string())?.data;
             let read = serde_json::from_slice::<Incoming<'_>>(&data);
             if read.is_ok_and(|message| message.method.is_none()) {
