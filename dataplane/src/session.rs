@@ -471,7 +471,10 @@ fn drop_longest_unused(live: &mut Known) {
     let limit = *limit;
     let mut room = at + 1;
     live.retain(|_, session| {
-        let drop = room > 0 && session.last_used.load(Ordering::Relaxed) <= limit;
+        // One whose calls or streams are under way would lose what its client is asked.
+        let drop = room > 0
+            && session.last_used.load(Ordering::Relaxed) <= limit
+            && Arc::strong_count(session) == 1;
         room -= usize::from(drop);
         !drop
     });

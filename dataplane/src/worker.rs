@@ -38,10 +38,11 @@ use crate::{
     node::Node,
     peer,
 };
-use idle::{Busy, Idle};
+use idle::{Busy, Idle, Watched};
 
 /// A client of HTTP/1 that does not finish its request head in this time, idle time before
-/// it included, is hung up on, or up to a fifth later.
+/// it included, is hung up on, or up to a fifth later; so is one that takes nothing of an
+/// answer for as long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Silence after which the system asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -357,6 +358,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let idle = Arc::new(Idle::default());
+    let stream = Watched::new(stream, &idle);
     let reached = idle.clone().reached(HEAD_TIMEOUT);
     let service = service_fn(move |request| {
         let (node, busy) = (node.clone(), Busy::begin(&idle));

@@ -19,7 +19,7 @@ use crate::{
     backend::Backend,
     call::{Call, Messages, Reply},
     envelope::{self, Kind, Span},
-    error::{CANCELLED, CallError, INPUT_REQUIRED},
+    error::{CANCELLED, CallError, INPUT_REQUIRED, INVALID_PARAMS},
     session::{
         asked::{Asker, Via},
         inflight::CallId,
@@ -58,6 +58,11 @@ pub(super) async fn call(backend: Arc<Backend>, call: Call) -> Result<Reply, Cal
     let Some(session) = &call.session else {
         return backend.call(call).await;
     };
+    if call.message.request_state.is_some() || call.message.input_responses.is_some() {
+        // A backend is to get back what it gave, and from nobody else.
+        let what = "params.requestState and params.inputResponses are of revision 2026-07-28";
+        return Err(CallError::refused(INVALID_PARAMS, what));
+    }
     let mut rounds = Rounds {
         backend: backend.clone(),
         call: call.clone(),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{PATIENCE, asking::member};
 use crate::{
+    auth::Principal,
     backend::Backend,
     call::{Answer, Call, Messages, Reply},
     envelope::{self, Edit, Kind, Message},
@@ -31,8 +32,10 @@ use crate::{
     upstream::message::error_code,
 };
 
-/// Calls that are held at a time.
-const MOST: usize = 4_096;
+/// Calls that are held at a time: in all, and of one principal.
+const MOST: (usize, usize) = (4_096, 512);
+/// How long a call may take with all its rounds.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The calls that wait for their clients.
 #[derive(Default)]
@@ -40,6 +43,8 @@ pub(crate) struct Held(Mutex<HashMap<String, (Instant, Open)>>);
 
 /// A call that its backend has.
 struct Open {
+    began: Instant,
+    principal: Arc<Principal>,
     messages: Messages,
     /// What the backend asks outside of the call's stream.
     aside: mpsc::Receiver<Bytes>,
@@ -74,12 +79,17 @@ impl Held {
         let busy = || CallError::refused(INTERNAL_ERROR, "too many calls wait for their clients");
         let key = sealed::random::<16>().map(hex::encode);
         let key = key.map_err(|_| busy())?;
-        let mut held = self.0.lock();
-        if held.len() >= MOST {
-            held.retain(|_, (since, _)| since.elapsed() < PATIENCE);
+        if open.began.elapsed() > LONGEST {
+            let what = "the call takes too long: its client has not answered";
+            return Err(CallError::refused(INTERNAL_ERROR, what));
         }
-        if held.len() >= MOST {
-            return Err(busy());
+        let mut held = self.0.lock();
+        if held.len() >= MOST.1 {
+            held.retain(|_, (since, _)| since.elapsed() < PATIENCE);
+            let is_own = |held: &&(Instant, Open)| held.1.principal.id == open.principal.id;
+            if held.len() >= MOST.0 || held.values().filter(is_own).count() >= MOST.1 {
+                return Err(busy());
+            }
         }
         held.insert(key.clone(), (Instant::now(), open));
         Ok(key)
@@ -130,6 +140,8 @@ pub(super) async fn begin(
     };
     let token = client.message.progress_token;
     let open = Open {
+        began: Instant::now(),
+        principal: client.principal.clone(),
         messages,
         aside,
         lease,

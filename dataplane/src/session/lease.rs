@@ -24,6 +24,10 @@ use crate::{
 const ASKED: [&str; 3] = ["elicitation", "sampling", "roots"];
 /// Sessions of one kind that wait for the next call, and for how long.
 const WAITING: (usize, Duration) = (32, Duration::from_secs(120));
+/// How many wait at most, of all kinds.
+const WAITING_IN_ALL: usize = 1_024;
+/// Longest text of one capability that a backend is told, in bytes.
+const LONGEST: usize = 512;
 
 /// Questions outside of a call's stream that may wait.
 const QUESTIONS: usize = 16;
@@ -94,9 +98,12 @@ pub(crate) fn can_be_asked(capabilities: &[u8]) -> Option<Bytes> {
     };
     let mut out = Vec::new();
     for name in ASKED {
-        let Some(value) = has(name).filter(|value| value.starts_with(b"{")) else {
+        let Some(mut value) = has(name).filter(|value| value.starts_with(b"{")) else {
             continue;
         };
+        if value.len() > LONGEST {
+            value = b"{}";
+        }
         out.extend_from_slice(if out.is_empty() { b"{\"" } else { b",\"" });
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
@@ -197,8 +204,10 @@ impl Lease {
             *leased.call.lock() = None;
         }
         let mut idle = self.idle.lock();
+        // Each text of capabilities is a kind of its own, and clients write what they like.
+        let has_room = idle.good.values().map(Vec::len).sum::<usize>() < WAITING_IN_ALL;
         let waiting = idle.good.entry(self.kind.clone()).or_default();
-        if waiting.len() < WAITING.0 {
+        if waiting.len() < WAITING.0 && has_room {
             waiting.push((Instant::now(), session));
         } else {
             end(&session);

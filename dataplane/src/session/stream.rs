@@ -279,7 +279,8 @@ impl Stream {
 
 impl State {
     fn has_room(&self) -> bool {
-        let waiting = self.first + self.events.len() as u64 - self.next;
+        let end = self.first + self.events.len() as u64;
+        let waiting = end.saturating_sub(self.next);
         waiting < WAITING as u64 && self.waiting_bytes < BYTES
     }
 

@@ -100,6 +100,8 @@ pub struct Request {
     pub progress_token: Option<Range<usize>>,
     /// Whom the server may ask while it works on this.
     pub(crate) client: Option<Client>,
+    /// It is of a client, and no request of the proxy's own: the server may ask about it.
+    pub(crate) may_ask: bool,
 }
 
 /// Who can be asked: a session, and its call.

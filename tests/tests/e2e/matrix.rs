@@ -391,3 +391,21 @@ fn self_listens(listeners: &Listeners, uri: &str) -> bool {
         .iter()
         .any(|filter| filter["resourceSubscriptions"] == wanted)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_works_for_somebody_else_as_well_asks_nobody() -> Result<()> {
+    let matrix = matrix().await?;
+    let mut other = Client::legacy(&matrix.fleet.url, LEGACY).await?;
+    let waits = tokio::spawn(async move { other.call("child__wait", json!({})).await });
+    until("the call of a client that cannot be asked", || async {
+        (matrix.told("child", "tools/call") == 1).then_some(())
+    })
+    .await?;
+    let mut client = Client::legacy_that_can(&matrix.fleet.url, LEGACY, able()).await?;
+    let arguments = json!({"method": "elicitation/create", "params": {"message": "Who?"}});
+    let done = client.call("child__ask", arguments).await?;
+    let told = text_of(&done)?;
+    ensure!(told["code"] == -32603, "{told}");
+    waits.abort();
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Between the stack and a server: a [`Call`] becomes a request in the backend's era, and what
 //! comes back a [`Reply`] in the client's.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -76,11 +76,12 @@ impl Adapter {
             .await
             .map_err(|error| self.unavailable(&error))?;
         if matches!(call.method, Method::Subscribe | Method::Unsubscribe)
-            && !self.watches(&call, hello.era)
+            && !self.watches(&call, hello.era)?
         {
             let done = crate::error::result_message(call.id(), b"{}");
             return Ok(Reply::Whole(Answer::ok(done)));
         }
+        let watched = (call.method == Method::Subscribe).then(|| call.clone());
         let body = message::outgoing(&call, hello.era, None)?;
         let scanned = envelope::scan(&body)
             .map_err(|error| CallError::refused(i64::from(error.code()), error.to_string()))?;
@@ -97,6 +98,7 @@ impl Adapter {
                 session,
                 call: CallId::of(call.id()),
             }),
+            may_ask: may_ask(call.method),
         };
         let replies = self
             .duplex
@@ -104,30 +106,35 @@ impl Adapter {
             .await
             .map_err(|error| self.unavailable(&error))?;
         let backend = self.duplex.name().to_owned();
-        Exchange {
+        let exchange = Exchange {
             call,
             from: hello.era,
             backend,
             replies,
+        };
+        let reply = exchange.reply().await;
+        let refused = !matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none());
+        if let Some((uri, session)) = watched.as_ref().and_then(watching).filter(|_| refused) {
+            self.watchers.remove(&uri, session);
         }
-        .reply()
-        .await
+        reply
     }
 
     /// Notes who is subscribed to what. Whether the server is to hear of it: it is not while
     /// others are still subscribed.
-    fn watches(&self, call: &Call, era: Era) -> bool {
-        let uri = call.message.uri;
-        let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-        let (Some(session), Some(uri), Era::Legacy) = (&call.session, uri, era) else {
-            return true;
+    fn watches(&self, call: &Call, era: Era) -> Result<bool, CallError> {
+        let (Some((uri, session)), Era::Legacy) = (watching(call), era) else {
+            return Ok(true);
         };
-        if call.method == Method::Subscribe {
-            // Before it is: the first news may come with the answer.
-            self.watchers.add(&uri, session);
-            return true;
+        if call.method == Method::Unsubscribe {
+            return Ok(self.watchers.remove(&uri, session));
         }
-        self.watchers.remove(&uri, session)
+        // Before it is: the first news may come with the answer.
+        if self.watchers.add(&uri, session) {
+            return Ok(true);
+        }
+        let what = "too many resources are watched, or the URI is too long";
+        Err(CallError::refused(crate::error::INVALID_REQUEST, what))
     }
 
     /// Gives the server a notification of a client. What would name one of the client's calls
@@ -156,6 +163,18 @@ impl Adapter {
     fn unavailable(&self, error: &DuplexError) -> CallError {
         CallError::unavailable(self.duplex.name(), error.for_client(), error.detail())
     }
+}
+
+/// Which resource a call is about, and whose it is.
+fn watching(call: &Call) -> Option<(Cow<'_, str>, &Arc<Session>)> {
+    let uri = envelope::string_value(&call.body, call.message.uri?)?;
+    Some((uri, call.session.as_ref()?))
+}
+
+/// Whether a server may want to know something before it answers. It may do so about lists, too,
+/// but those it is asked for by the proxy.
+const fn may_ask(method: Method) -> bool {
+    method.has_name() || matches!(method, Method::Complete | Method::Other)
 }
 
 impl Drop for Exchange {

@@ -196,6 +196,7 @@ async fn ask(
         id: START.len()..START.len() + 1,
         progress_token: None,
         client: None,
+        may_ask: false,
     };
     let mut replies = link.request(request, None).await?;
     let Some(Incoming::Response(response)) = replies.next().await.transpose()? else {

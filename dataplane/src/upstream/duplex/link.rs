@@ -6,11 +6,12 @@
 //! else of a message is touched.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -39,6 +40,8 @@ const REQUESTS: usize = 32;
 const NOTIFICATIONS: usize = 32;
 /// Answers that may wait for the server to read them.
 const ANSWERS: usize = 32;
+/// Calls without a caller that are remembered, and for how long.
+const LEFT: (usize, Duration) = (64, Duration::from_secs(60));
 
 /// A message for the server, and of which call, if of one.
 struct Outgoing {
@@ -53,16 +56,43 @@ struct Call {
     notifications: Option<mpsc::Sender<Bytes>>,
     response: oneshot::Sender<Result<Bytes, DuplexError>>,
     client: Option<Client>,
+    may_ask: bool,
     /// The server has been, or is being, sent the request.
     sent: bool,
     dropped: u64,
 }
 
+struct Left {
+    key: u64,
+    client: Option<Weak<Session>>,
+    since: Instant,
+}
+
 #[derive(Default)]
 struct Calls {
     in_flight: HashMap<u64, Call>,
+    /// Whose callers have gone: the server may still work on them, and ask.
+    left: VecDeque<Left>,
     /// Set once the connection is lost.
     closed: Option<DuplexError>,
+}
+
+impl Calls {
+    /// Whether the server may be working for somebody else, too: one who cannot be asked, or who
+    /// has gone, counts as well. Nobody is to see, or to answer, what another is asked.
+    fn others_than(&self, session: &Arc<Session>) -> bool {
+        let is_other = |call: &Call| {
+            let client = call.client.as_ref();
+            let is_own = client.is_some_and(|client| Arc::ptr_eq(&client.session, session));
+            call.sent && call.may_ask && !is_own
+        };
+        let is_others = |left: &Left| {
+            let client = left.client.as_ref();
+            let is_own = client.is_some_and(|client| client.as_ptr() == Arc::as_ptr(session));
+            left.since.elapsed() < LEFT.1 && !is_own
+        };
+        self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
+    }
 }
 
 /// The connection to one server, as its calls see it.
@@ -182,6 +212,7 @@ impl Link {
             id,
             progress_token,
             client,
+            may_ask,
         } = request;
         let key = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (response, response_out) = oneshot::channel();
@@ -196,6 +227,7 @@ impl Link {
             notifications,
             response,
             client,
+            may_ask,
             sent: false,
             dropped: 0,
         };
@@ -248,8 +280,22 @@ impl Link {
 
     /// Gives a call up, and tells the server if `cancel`.
     pub(super) fn forget(&self, key: u64, cancel: bool) {
-        let call = self.calls.lock().in_flight.remove(&key);
-        if cancel && call.is_some_and(|call| call.sent) {
+        let mut calls = self.calls.lock();
+        let Some(call) = calls.in_flight.remove(&key).filter(|call| call.sent) else {
+            return;
+        };
+        if call.may_ask {
+            if calls.left.len() == LEFT.0 {
+                calls.left.pop_front();
+            }
+            calls.left.push_back(Left {
+                key,
+                client: call.client.map(|client| Arc::downgrade(&client.session)),
+                since: Instant::now(),
+            });
+        }
+        drop(calls);
+        if cancel {
             self.tell_cancelled(key);
         }
     }
@@ -344,7 +390,12 @@ impl Link {
 
     fn answered(&self, id: &[u8]) -> Option<Call> {
         let key = key(id)?;
-        self.calls.lock().in_flight.remove(&key)
+        let mut calls = self.calls.lock();
+        let found = calls.in_flight.remove(&key);
+        if found.is_none() {
+            calls.left.retain(|left| left.key != key);
+        }
+        found
     }
 
     fn notification(&self, line: Bytes, message: &Message) {
@@ -408,13 +459,13 @@ impl Link {
         let none = || (METHOD_NOT_FOUND, Unasked::NotDeclared.to_string());
         let (mut key, mut client, mut to) = able.next().ok_or_else(none)?;
         for (other_key, other, others) in able {
-            if !Arc::ptr_eq(&other.session, &client.session) {
-                let what = "several clients are served: it cannot be told which one is asked";
-                return Err((INTERNAL_ERROR, what.to_owned()));
-            }
             if other_key > key {
                 (key, client, to) = (other_key, other, others);
             }
+        }
+        if calls.others_than(&client.session) {
+            let what = "several clients are served: it cannot be told which one is asked";
+            return Err((INTERNAL_ERROR, what.to_owned()));
         }
         let asker = Asker {
             backend: &self.name,

@@ -10,17 +10,36 @@ use parking_lot::Mutex;
 
 use crate::{envelope, session::Session};
 
+/// Resources that one session may watch, and all of them together.
+const MOST: (usize, usize) = (1_000, 10_000);
+/// Longest URI that is watched, in bytes.
+const LONGEST: usize = 8 << 10;
+
 /// Sessions by URI.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers(Mutex<HashMap<String, Vec<Weak<Session>>>>);
 
 impl Watchers {
-    /// A session wants to know of this resource.
-    pub(super) fn add(&self, uri: &str, session: &Arc<Session>) {
+    /// A session wants to know of this resource. Whether there is room for that.
+    pub(super) fn add(&self, uri: &str, session: &Arc<Session>) -> bool {
         let mut all = self.0.lock();
+        if all.len() >= MOST.0 && !all.contains_key(uri) {
+            all.retain(|_, watching| {
+                watching.retain(|own| own.strong_count() > 0);
+                !watching.is_empty()
+            });
+            let is_own = |watching: &&Vec<_>| watching.iter().any(|own| is(own, session));
+            if all.len() >= MOST.1 || all.values().filter(is_own).count() >= MOST.0 {
+                return false;
+            }
+        }
+        if uri.len() > LONGEST {
+            return false;
+        }
         let watching = all.entry(uri.to_owned()).or_default();
         watching.retain(|own| own.strong_count() > 0 && !is(own, session));
         watching.push(Arc::downgrade(session));
+        true
     }
 
     /// It does no longer. Whether nobody does.

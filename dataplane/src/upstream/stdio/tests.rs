@@ -94,6 +94,7 @@ fn request(body: impl Into<Bytes>) -> Request {
         id: id.range(),
         progress_token: token.map(envelope::Span::range),
         client: None,
+        may_ask: true,
         body,
     }
 }
