@@ -95,7 +95,10 @@ npm_packages conformance-stable @modelcontextprotocol/conformance@0.1.16
 npm_packages servers \
   @modelcontextprotocol/server-everything@2026.8.31 @modelcontextprotocol/server-filesystem@2026.8.31
 npm_packages clients @modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
+npm_packages inspector @modelcontextprotocol/inspector@2.12.0
 python_packages python mcp==2.3.0 uvicorn==0.54.0
+python_packages mcp1 mcp==1.30.0
+python_packages fastmcp fastmcp==4.2.3
 # The time server needs mcp 1.x.
 python_packages time mcp-server-time==2026.10.19
 # What deploy/ci/push.py needs.

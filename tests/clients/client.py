@@ -1,61 +1,25 @@
-"""client.py PLAN: runs a plan with the Python SDK (`mcp` 2.x) and prints what came back as JSON.
+"""client.py PLANS MODE: the Python SDK (`mcp` 2.x). MODE `auto` is its default: the newest revision that both know."""
+import sys
 
-A plan: {"target": {"url"} or {"command", "args"}, "prefix", "calls": [[tool, arguments]], "reads": [uri],
-"prompts": [[prompt, arguments]]}. PREFIX goes before every tool and prompt name that is sent and comes off
-every one that is listed; listed names without it are left out.
-"""
-import asyncio, json, sys
-
+import mcp_types as types
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-plan = json.loads(sys.argv[1])
-target, prefix = plan["target"], plan["prefix"]
+from plan import main, run
 
 
-def plain(value):
-    return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+async def one(plan, asked):
+    async def sample(context, params):
+        return types.CreateMessageResult.model_validate(asked.sample(params))
+
+    async def elicit(context, params):
+        return types.ElicitResult.model_validate(asked.elicit(params))
+
+    target = plan["target"]
+    server = target.get("url") or stdio_client(StdioServerParameters(**target))
+    able = {"sampling_callback": sample, "elicitation_callback": elicit} if plan["asks"] else {}
+    async with Client(server, mode=sys.argv[2], **able) as client:
+        return await run(client, plan, asked, types.PromptReference)
 
 
-async def every(method, key):
-    """All items of a list, over all pages."""
-    items, cursor = [], None
-    while True:
-        page = plain(await method(cursor=cursor))
-        items += page[key]
-        cursor = page.get("nextCursor")
-        if not cursor:
-            return items
-
-
-def own(items):
-    return [{**item, "name": item["name"][len(prefix):]} for item in items if item["name"].startswith(prefix)]
-
-
-async def run(client):
-    has = client.server_capabilities
-    out = {"tools": own(await every(client.list_tools, "tools")), "calls": [], "reads": [], "prompts": [], "got": []}
-    for name, arguments in plan["calls"]:
-        out["calls"].append(plain(await client.call_tool(prefix + name, arguments)))
-    if plan["reads"]:
-        out["resources"] = await every(client.list_resources, "resources")
-        out["templates"] = await every(client.list_resource_templates, "resourceTemplates")
-    for uri in plan["reads"]:
-        out["reads"].append(plain(await client.read_resource(uri)))
-    if plan["prompts"]:
-        out["prompts"] = own(await every(client.list_prompts, "prompts"))
-    for name, arguments in plan["prompts"]:
-        out["got"].append(plain(await client.get_prompt(prefix + name, arguments)))
-    return out
-
-
-async def main():
-    if "url" in target:
-        server = target["url"]
-    else:
-        server = stdio_client(StdioServerParameters(command=target["command"], args=target["args"]))
-    async with Client(server) as client:
-        print(json.dumps(await run(client)))
-
-
-asyncio.run(main())
+main(one)

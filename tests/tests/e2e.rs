@@ -7,6 +7,7 @@ mod e2e {
     mod auth;
     mod bytes;
     mod churn;
+    mod client_matrix;
     mod clients;
     mod config;
     mod conformance;

@@ -120,7 +120,7 @@ async fn nothing_is_lost(url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn reference() -> Result<(Process, String)> {
+pub(super) async fn reference() -> Result<(Process, String)> {
     let mut command = Command::new(python());
     command
         .arg("-u")
