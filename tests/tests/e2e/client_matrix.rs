@@ -144,12 +144,13 @@ impl Client {
         };
         let mut done = Vec::new();
         for plan in plans {
-            let one = async {
+            // Their futures are large.
+            let one = Box::pin(async {
                 match self {
                     Self::Rmcp { .. } => rust_sdk::run(plan, *newest).await,
                     _ => tower::run(plan, *newest).await,
                 }
-            };
+            });
             let one = soon("the end of a plan", one).await??;
             clients::is_whole(plan, &one)?;
             done.push(clients::cleaned(one));
