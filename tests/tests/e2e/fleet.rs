@@ -150,7 +150,7 @@ pub(super) async fn no_affinity(store: Store<'_>) -> Result<()> {
         let plan = json!({
             "target": {"url": balancer.url}, "prefix": format!("{backend}__"),
             "calls": [["echo", {"text": "a"}], ["echo", {"text": "b"}], ["echo", {"text": "c"}]],
-            "reads": [], "prompts": [],
+            "reads": [], "prompts": [], "completions": [], "asks": [],
         });
         for client in &CLIENTS {
             let got = client.run(&plan).await?;
