@@ -21,7 +21,7 @@ use crate::{
     auth::Principal,
     call::{Call, Era},
     envelope::{self, Edit, Message, Span},
-    error::{CallError, INTERNAL_ERROR, INVALID_PARAMS},
+    error::{CallError, INTERNAL_ERROR, INVALID_PARAMS, result_message},
     sealed::scope::Scope,
     session::Home,
 };
@@ -160,6 +160,19 @@ fn seal(call: &Call, backend: &str, held: Option<At>) -> Result<String, CallErro
         h: held,
     };
     scope.seal(PURPOSE, &call.principal, state, LIFETIME)
+}
+
+/// The answer that asks the client: `requests` are the questions by their names, an object
+/// whose end is still missing, and `state` is what it goes on with.
+pub(crate) fn asking(call: &Call, requests: &[u8], state: &str) -> Bytes {
+    let result = [
+        &br#"{"resultType":"input_required","inputRequests":"#[..],
+        requests,
+        br#"},"requestState":""#,
+        state.as_bytes(),
+        br#""}"#,
+    ];
+    result_message(call.id(), &result.concat())
 }
 
 /// Where the call is held that a request goes on with, if that is so.

@@ -347,14 +347,7 @@ impl Round {
         };
         let state = rounds::holding(&self.call, backend.name(), at);
         let state = state.inspect_err(|_| drop(self.node.held.take(&key)))?;
-        let result = [
-            &br#"{"resultType":"input_required","inputRequests":"#[..],
-            &requests,
-            br#"},"requestState":""#,
-            state.as_bytes(),
-            br#""}"#,
-        ];
-        Ok(error::result_message(self.call.id(), &result.concat()))
+        Ok(rounds::asking(&self.call, &requests, &state))
     }
 }
 

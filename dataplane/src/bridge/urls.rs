@@ -8,7 +8,6 @@ use super::asking::member;
 use crate::{
     call::{Answer, Call},
     envelope::{self, Message},
-    error::result_message,
     rounds,
     session::lease::can_be_asked,
 };
@@ -41,14 +40,7 @@ pub(crate) fn question(
         return None;
     }
     let state = rounds::repeating(call, backend).ok()?;
-    let result = [
-        &br#"{"resultType":"input_required","inputRequests":"#[..],
-        &requests,
-        br#"},"requestState":""#,
-        state.as_bytes(),
-        br#""}"#,
-    ];
-    Some(Answer::ok(result_message(call.id(), &result.concat())))
+    Some(Answer::ok(rounds::asking(call, &requests, &state)))
 }
 
 fn message_capabilities(call: &Call) -> Option<Bytes> {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::{LIFETIME, Session, Sessions, inflight::CallId};
+use super::{LIFETIME, Session, Sessions, Token, inflight::CallId, raw, session};
 use crate::{
     call::ProtocolVersion,
     envelope::{self, Span},
@@ -131,25 +131,18 @@ impl Sessions {
     }
 
     fn leased(&self, capabilities: &Bytes) -> Session {
-        let name = sealed::random::<12>().map(hex::encode).unwrap_or_default();
+        let token = Token {
+            n: sealed::random::<12>().map(hex::encode).unwrap_or_default(),
+            p: ProtocolVersion::NEWEST_LEGACY.as_str().to_owned(),
+            i: raw(CLIENT_INFO.as_bytes()),
+            c: raw(capabilities),
+            h: None,
+        };
+        let (version, shared) = (ProtocolVersion::NEWEST_LEGACY, self.shared.clone());
+        let expires = sealed::now().as_secs() + LIFETIME.as_secs();
         Session {
-            name,
-            home: None,
-            principal: String::new(),
-            gateway: String::new(),
-            expires: sealed::now().as_secs() + LIFETIME.as_secs(),
-            version: ProtocolVersion::NEWEST_LEGACY,
-            client_info: Bytes::from_static(CLIENT_INFO.as_bytes()),
-            capabilities: capabilities.clone(),
-            log_level: Mutex::default(),
-            upstreams: Mutex::default(),
-            owed: Mutex::default(),
-            waiters: Mutex::default(),
-            subscribed: Mutex::default(),
-            streams: Mutex::default(),
-            last_used: AtomicU64::new(sealed::now().as_secs()),
-            shared: self.shared.clone(),
             leased: Some(Leased::default()),
+            ..session(token, version, expires, "", "", shared)
         }
     }
 

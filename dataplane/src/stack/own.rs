@@ -12,7 +12,7 @@ use crate::{
     node::Node,
     subscriptions,
     table::Gateway,
-    upstream::http::Http,
+    upstream::{http::Http, message::SEVERITIES},
 };
 
 /// How long the first list waits for backends that have not answered yet.
@@ -81,24 +81,14 @@ async fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Reply, CallError> {
 }
 
 fn set_level(node: &Arc<Node>, call: &Call) -> Result<Bytes, CallError> {
-    const LEVELS: [&str; 8] = [
-        "debug",
-        "info",
-        "notice",
-        "warning",
-        "error",
-        "critical",
-        "alert",
-        "emergency",
-    ];
     let level = call.message.level.map(|span| call.body.slice(span.range()));
     let known = |level: &Bytes| {
-        serde_json::from_slice::<String>(level).is_ok_and(|l| LEVELS.contains(&l.as_str()))
+        serde_json::from_slice::<String>(level).is_ok_and(|l| SEVERITIES.contains(&l.as_str()))
     };
     let level = level.filter(known).ok_or_else(|| {
         CallError::refused(
             INVALID_PARAMS,
-            format!("params.level must be one of {}", LEVELS.join(", ")),
+            format!("params.level must be one of {}", SEVERITIES.join(", ")),
         )
     })?;
     if let Some(session) = &call.session {

@@ -21,6 +21,8 @@ use fleet_proto::{
     },
 };
 
+use tokio::runtime::Handle;
+
 use super::{
     Gateway, MethodOwner, Naming, RouteTable,
     open::{self, Resolved, fingerprint, resolve_transport},
@@ -206,21 +208,17 @@ impl Compiler<'_> {
                 opened.map(|http| self.http(key, http))
             }
             Resolved::Stdio(config) => {
-                let watchers = Arc::<Watchers>::default();
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
-                Ok(duplex(stdio::backend(config, runtime, heard), watchers))
+                Ok(self.duplex(key, |runtime, heard| stdio::backend(config, runtime, heard)))
             }
-            Resolved::Sse(remote, hidden) => {
-                let watchers = Arc::<Watchers>::default();
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
-                let config = open::sse(key, remote, hidden);
-                config.map(|config| duplex(sse::backend(config, runtime, heard), watchers))
-            }
+            Resolved::Sse(remote, hidden) => open::sse(key, remote, hidden).map(|config| {
+                self.duplex(key, |runtime, heard| sse::backend(config, runtime, heard))
+            }),
             Resolved::Websocket(remote, hidden) => {
-                let watchers = Arc::<Watchers>::default();
-                let (runtime, heard) = (self.node.background.clone(), self.heard(key, &watchers));
-                let config = open::websocket(key, remote, hidden);
-                config.map(|config| duplex(websocket::backend(config, runtime, heard), watchers))
+                open::websocket(key, remote, hidden).map(|config| {
+                    self.duplex(key, |runtime, heard| {
+                        websocket::backend(config, runtime, heard)
+                    })
+                })
             }
         };
         opened.unwrap_or_else(|(path, reason)| {
@@ -236,6 +234,17 @@ impl Compiler<'_> {
 
     /// A server's word that its lists have changed renews the catalogue; that of a resource is
     /// passed on.
+    fn duplex(
+        &self,
+        key: &Key,
+        backend: impl FnOnce(Handle, OnNotification) -> Duplex,
+    ) -> Upstream {
+        let watchers = Arc::<Watchers>::default();
+        let heard = self.heard(key, &watchers);
+        let backend = backend(self.node.background.clone(), heard);
+        Upstream::Duplex(Arc::new(Adapter::new(backend, watchers)))
+    }
+
     fn heard(&self, key: &Key, watchers: &Arc<Watchers>) -> OnNotification {
         let (renew, watchers) = (self.renewal(key), watchers.clone());
         Arc::new(move |method: &str, message| {
@@ -363,10 +372,6 @@ fn method_owners(gateway: &v1::Gateway, backends: &[Arc<Backend>]) -> Vec<Method
     let mut owners: Vec<_> = owners.collect();
     owners.sort_by_key(|owner| (owner.is_prefix, std::cmp::Reverse(owner.method.len())));
     owners
-}
-
-fn duplex(backend: Duplex, watchers: Arc<Watchers>) -> Upstream {
-    Upstream::Duplex(Arc::new(Adapter::new(backend, watchers)))
 }
 
 #[cfg(test)]

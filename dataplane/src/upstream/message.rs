@@ -359,7 +359,7 @@ fn result_members(method: Method, body: &[u8], result: Span) -> &'static [u8] {
 }
 
 /// Severities of log messages, the least first.
-const SEVERITIES: [&str; 8] = [
+pub const SEVERITIES: [&str; 8] = [
     "debug",
     "info",
     "notice",

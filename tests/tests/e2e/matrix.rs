@@ -227,15 +227,7 @@ async fn a_client_of_the_new_era_has_everything_of_backends_of_both() -> Result<
                 "{backend}: it goes on twice"
             );
         }
-        let params = json!({"name": tool("progress"), "arguments": {}});
-        let answer = client
-            .post("tools/call", Some(params), Some(json!("token")))
-            .await?;
-        let messages = answer.messages()?;
-        ensure!(
-            messages[0]["params"]["progressToken"] == "token",
-            "{backend}: {answer:?}"
-        );
+        is_told_progress(&mut client, backend).await?;
 
         let call = json!({"name": tool("wait"), "arguments": {}});
         let call = matrix.begin(&mut client, backend, call).await?;
@@ -297,6 +289,19 @@ impl Matrix {
     }
 }
 
+async fn is_told_progress(client: &mut Client, backend: &str) -> Result<()> {
+    let params = json!({"name": format!("{backend}__progress"), "arguments": {}});
+    let answer = client
+        .post("tools/call", Some(params), Some(json!("token")))
+        .await?;
+    let messages = answer.messages()?;
+    ensure!(
+        messages[0]["params"]["progressToken"] == "token",
+        "{backend}: {answer:?}"
+    );
+    Ok(())
+}
+
 /// A request under way. Dropped, its connection is closed.
 struct Open(tokio::task::JoinHandle<Result<Events>>);
 
@@ -338,15 +343,7 @@ async fn a_client_with_a_session_has_everything_of_backends_of_both_eras() -> Re
                 "{backend}: {again:?}"
             );
         }
-        let params = json!({"name": tool("progress"), "arguments": {}});
-        let answer = client
-            .post("tools/call", Some(params), Some(json!("token")))
-            .await?;
-        let messages = answer.messages()?;
-        ensure!(
-            messages[0]["params"]["progressToken"] == "token",
-            "{backend}: {answer:?}"
-        );
+        is_told_progress(&mut client, backend).await?;
 
         client
             .request("resources/subscribe", json!({"uri": uri}))

@@ -18,7 +18,7 @@ fn node() -> Arc<Node> {
         1,
         Sessions::new(KeyRing::of(&[[7; 32]])),
         crate::peer::Peers::none("test"),
-        tokio::runtime::Handle::current(),
+        Handle::current(),
     ));
     node.discoveries.close();
     node

@@ -51,38 +51,22 @@ struct Sent<'a> {
 
 pub(super) fn check_http(http: &HttpBackend, uses: Uses<'_>, report: &mut Report<'_>) {
     let example = "https://mcp.example.com/mcp";
-    check_url(
-        "http.url",
-        &http.url,
-        ["http://", "https://"],
-        example,
-        uses,
-        report,
-    );
     let sent = Sent {
         of: "http",
         headers: &http.headers,
         bearer_token: &http.bearer_token,
     };
-    sent.check(uses, report);
+    sent.check_to(&http.url, ["http://", "https://"], example, uses, report);
 }
 
 pub(super) fn check_sse(sse: &SseBackend, uses: Uses<'_>, report: &mut Report<'_>) {
     let example = "https://mcp.example.com/sse";
-    check_url(
-        "sse.url",
-        &sse.url,
-        ["http://", "https://"],
-        example,
-        uses,
-        report,
-    );
     let sent = Sent {
         of: "sse",
         headers: &sse.headers,
         bearer_token: &sse.bearer_token,
     };
-    sent.check(uses, report);
+    sent.check_to(&sse.url, ["http://", "https://"], example, uses, report);
 }
 
 pub(super) fn check_websocket(
@@ -91,20 +75,12 @@ pub(super) fn check_websocket(
     report: &mut Report<'_>,
 ) {
     let example = "wss://mcp.example.com/ws";
-    check_url(
-        "websocket.url",
-        &websocket.url,
-        ["ws://", "wss://"],
-        example,
-        uses,
-        report,
-    );
     let sent = Sent {
         of: "websocket",
         headers: &websocket.headers,
         bearer_token: &websocket.bearer_token,
     };
-    sent.check(uses, report);
+    sent.check_to(&websocket.url, ["ws://", "wss://"], example, uses, report);
 }
 
 pub(super) fn check_unix(unix: &UnixBackend, uses: Uses<'_>, report: &mut Report<'_>) {
@@ -220,6 +196,20 @@ fn bad_url(parts: &[Part], schemes: [&str; 2]) -> Option<String> {
 }
 
 impl Sent<'_> {
+    /// Looks at them, and at the address that they are sent to.
+    fn check_to(
+        &self,
+        url: &str,
+        schemes: [&str; 2],
+        example: &str,
+        uses: Uses<'_>,
+        report: &mut Report<'_>,
+    ) {
+        let path = format!("{}.url", self.of);
+        check_url(&path, url, schemes, example, uses, report);
+        self.check(uses, report);
+    }
+
     fn check(&self, uses: Uses<'_>, report: &mut Report<'_>) {
         self.check_headers(uses, report);
         let path = format!("{}.bearer_token", self.of);
