@@ -60,6 +60,10 @@ pub(super) const CLIENTS: [Script; 4] = [
 ];
 
 impl Script {
+    pub(super) fn is_python(&self) -> bool {
+        self.file.ends_with(".py")
+    }
+
     /// Runs a plan and gives what came back.
     pub(super) async fn run(&self, plan: &Value) -> Result<Value> {
         let mut printed = self.run_all(std::slice::from_ref(plan)).await?;
@@ -70,7 +74,7 @@ impl Script {
     /// its server agreed on: a direct connection and a gateway may well agree on different ones.
     pub(super) async fn run_all(&self, plans: &[Value]) -> Result<Vec<Value>> {
         let home = installed(self.home);
-        let mut command = Command::new(if self.file.ends_with(".py") {
+        let mut command = Command::new(if self.is_python() {
             home.join("bin/python")
         } else {
             node()

@@ -103,11 +103,51 @@ async fn real_clients_get_over_stdio_what_they_get_over_http() -> Result<()> {
             let prefix = format!("{}__", server.name);
             let http = client.run(&server.plan(&over_http, &prefix)).await;
             let stdio = client.run(&server.plan(&over_stdio, &prefix)).await;
-            let http = http.with_context(|| format!("{what}, over HTTP"))?;
-            let stdio = stdio.with_context(|| format!("{what}, over stdio"))?;
+            let mut http = http.with_context(|| format!("{what}, over HTTP"))?;
+            let mut stdio = stdio.with_context(|| format!("{what}, over stdio"))?;
+            if !client.is_python() {
+                is_told_as_much_as_it_hears(&what, &mut http, &mut stdio)?;
+            }
             clients::same(&what, &http, &stdio)?;
         }
     }
+
+    // Line by line: all progress, in its order and before the answer.
+    let mut bridge = Bridge::start(&fleet.url)?;
+    bridge.open().await?;
+    let arguments = json!({"duration": 0.2, "steps": 2});
+    let tool = "everything__trigger-long-running-operation";
+    let params = json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": "t"}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    bridge.say(&call).await?;
+    for step in [1, 2] {
+        let progress = bridge.hear().await?;
+        ensure!(
+            progress["params"] == json!({"progressToken": "t", "progress": step, "total": 2}),
+            "{progress}"
+        );
+    }
+    ensure!(bridge.hear().await?["id"] == 1);
+    Ok(())
+}
+
+/// The TypeScript clients handle the answer at once and notifications a moment later: over stdio,
+/// where both may be in one read, the last progress can come too late for them. It is taken out of
+/// the comparison, after a look that what they did hear is right.
+fn is_told_as_much_as_it_hears(what: &str, http: &mut Value, stdio: &mut Value) -> Result<()> {
+    let take = |printed: &mut Value| match printed["progress"].take() {
+        Value::Array(calls) => calls,
+        _ => Vec::new(),
+    };
+    let (all, heard) = (take(http), take(stdio));
+    let is_start = |(all, heard): (&Value, &Value)| match (all, heard) {
+        (Value::Array(all), Value::Array(heard)) => all.starts_with(heard),
+        _ => false,
+    };
+    ensure!(
+        all.len() == heard.len() && all.iter().zip(&heard).all(is_start),
+        "{what}: progress: over HTTP {all:?}, over stdio {heard:?}"
+    );
     Ok(())
 }
 
