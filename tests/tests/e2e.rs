@@ -19,6 +19,7 @@ mod e2e {
     mod hostile;
     mod http2;
     mod identity;
+    mod killed;
     mod matrix;
     mod nack;
     mod nodes;

@@ -88,7 +88,7 @@ impl Three {
         format!("http://{}/mcp", self.nodes[node].address)
     }
 
-    async fn balancer(&self) -> Result<Balancer> {
+    pub(super) async fn balancer(&self) -> Result<Balancer> {
         let addresses: Vec<_> = self.nodes.iter().map(|n| n.address.as_str()).collect();
         Balancer::nginx_before(&addresses).await
     }
@@ -102,7 +102,7 @@ impl Three {
     }
 
     /// Starts a killed one again, where it was.
-    async fn restart(&mut self, node: usize) -> Result<()> {
+    pub(super) async fn restart(&mut self, node: usize) -> Result<()> {
         let address = self.nodes[node].address.clone();
         self.nodes[node] = plane(&self.fleet, NODES[node], None, &address).await?;
         Ok(())
@@ -125,7 +125,7 @@ async fn metric(node: &Member, line: &str) -> Option<u64> {
 }
 
 /// Waits until a data plane reaches so many others.
-async fn peers(node: &Member, count: u64) -> Result<()> {
+pub(super) async fn peers(node: &Member, count: u64) -> Result<()> {
     until(&format!("{count} peers"), || async {
         let reached = metric(node, r#"mcp_fleet_peers{reached="yes"}"#).await;
         (reached == Some(count)).then_some(())
@@ -134,7 +134,7 @@ async fn peers(node: &Member, count: u64) -> Result<()> {
 }
 
 /// The same client at another data plane.
-async fn post(
+pub(super) async fn post(
     url: &str,
     client: &Client,
     method: &str,
@@ -153,7 +153,7 @@ async fn call(url: &str, client: &Client, tool: &str) -> Result<String> {
     Ok(text.with_context(|| format!("{answer:?}"))?.to_owned())
 }
 
-async fn delete(url: &str, client: &Client) -> Result<StatusCode> {
+pub(super) async fn delete(url: &str, client: &Client) -> Result<StatusCode> {
     let mut connection = Connection::open(url).await?;
     let answer = connection.send(Method::DELETE, client.headers(), Bytes::new());
     Ok(answer.await?.status)
