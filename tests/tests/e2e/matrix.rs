@@ -11,6 +11,7 @@ use fleet_tests::{
         server::{Server, result},
         talker::Talker,
     },
+    balancer::Balancer,
     client::{Client, Events},
     fleet::{Fleet, LEGACY},
     listeners::Listeners,
@@ -22,6 +23,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::peers::Joined;
+
 /// A fleet with a backend of each kind.
 struct Matrix {
     talker: Talker,
@@ -30,9 +33,22 @@ struct Matrix {
     listeners: Arc<Listeners>,
     /// Calls of `wait` at the new backend that nobody has hung up on.
     waiting: Arc<Mutex<Vec<mpsc::Sender<()>>>>,
-    /// What the child has read.
+    /// What the child has read; there is one at each data plane.
     seen: PathBuf,
-    fleet: Fleet,
+    url: String,
+    _before: Before,
+}
+
+/// What is before the backends.
+enum Before {
+    One {
+        _fleet: Fleet,
+    },
+    /// Data planes behind a balancer without affinity.
+    Three {
+        _nodes: Box<Joined>,
+        _balancer: Balancer,
+    },
 }
 
 /// The names of the backends, and a resource of each.
@@ -42,7 +58,7 @@ const BACKENDS: [(&str, &str); 3] = [
     ("child", "stdio://one"),
 ];
 
-async fn matrix() -> Result<Matrix> {
+async fn matrix(replicas: bool) -> Result<Matrix> {
     let talker = Talker::default();
     let old = Backend::start(talker.script()).await?;
     let listeners = Arc::new(Listeners::default());
@@ -52,17 +68,31 @@ async fn matrix() -> Result<Matrix> {
     let dir = tempfile::tempdir()?.keep();
     let seen = dir.join("seen");
     let child = json!({"command": python(), "args": [here("servers/asking.py"), seen]});
-    let fleet = Fleet::start(&format!(
+    let yaml = format!(
         "kind: Backend\nname: new\nhttp: {{ url: '{}' }}\n---\n\
          kind: Backend\nname: old\nhttp: {{ url: '{}' }}\n---\n\
          kind: Backend\nname: child\nstdio: {child}\n",
         new.url(),
         old.url(),
-    ))
-    .await?;
-    fleet
-        .offers(&["new__ask", "old__ask", "child__ask"])
-        .await?;
+    );
+    let (url, before) = if replicas {
+        let nodes = Box::new(Joined::before(&yaml).await?);
+        for node in 0..3 {
+            offers(&nodes.url(node)).await?;
+        }
+        let balancer = nodes.balancer().await?;
+        (
+            balancer.url.clone(),
+            Before::Three {
+                _nodes: nodes,
+                _balancer: balancer,
+            },
+        )
+    } else {
+        let fleet = Fleet::start(&yaml).await?;
+        (fleet.url.clone(), Before::One { _fleet: fleet })
+    };
+    offers(&url).await?;
     Ok(Matrix {
         talker,
         old,
@@ -70,8 +100,20 @@ async fn matrix() -> Result<Matrix> {
         listeners,
         waiting,
         seen,
-        fleet,
+        url,
+        _before: before,
     })
+}
+
+/// Waits until the tools of all backends are there.
+async fn offers(url: &str) -> Result<()> {
+    until("the tools of all backends", || async {
+        let client = Client::legacy(url, LEGACY).await;
+        let names = client.ok()?.names("tools/list").await.ok()?;
+        let all = BACKENDS.map(|(backend, _)| format!("{backend}__ask"));
+        all.iter().all(|tool| names.contains(tool)).then_some(())
+    })
+    .await
 }
 
 /// The backend of the new era: the tools of the others.
@@ -194,8 +236,17 @@ impl Matrix {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_the_new_era_has_everything_of_backends_of_both() -> Result<()> {
-    let matrix = matrix().await?;
-    let mut client = Client::modern(&matrix.fleet.url).await?;
+    modern_has_everything(&matrix(false).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_new_era_has_everything_of_backends_of_both_on_any_data_plane() -> Result<()>
+{
+    modern_has_everything(&matrix(true).await?).await
+}
+
+async fn modern_has_everything(matrix: &Matrix) -> Result<()> {
+    let mut client = Client::modern(&matrix.url).await?;
     client.capabilities = able();
     let uris = client.names("resources/list").await?;
     for (backend, uri) in BACKENDS {
@@ -259,7 +310,7 @@ impl Matrix {
             "new" => self.waiting.lock().len(),
             _ => self.told(backend, "tools/call"),
         };
-        let url = self.fleet.url.clone();
+        let url = self.url.clone();
         let (headers, body) = client.prepared("tools/call", call);
         let open =
             tokio::spawn(
@@ -313,8 +364,17 @@ impl Drop for Open {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_session_has_everything_of_backends_of_both_eras() -> Result<()> {
-    let matrix = matrix().await?;
-    let mut client = Client::legacy_that_can(&matrix.fleet.url, LEGACY, able()).await?;
+    legacy_has_everything(&matrix(false).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_session_has_everything_of_backends_of_both_eras_on_any_data_plane()
+-> Result<()> {
+    legacy_has_everything(&matrix(true).await?).await
+}
+
+async fn legacy_has_everything(matrix: &Matrix) -> Result<()> {
+    let mut client = Client::legacy_that_can(&matrix.url, LEGACY, able()).await?;
     let uris = client.names("resources/list").await?;
     let mut listening = client.listen(None).await?;
     for (backend, uri) in BACKENDS {
@@ -391,14 +451,14 @@ fn self_listens(listeners: &Listeners, uri: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_works_for_somebody_else_as_well_asks_nobody() -> Result<()> {
-    let matrix = matrix().await?;
-    let mut other = Client::legacy(&matrix.fleet.url, LEGACY).await?;
+    let matrix = matrix(false).await?;
+    let mut other = Client::legacy(&matrix.url, LEGACY).await?;
     let waits = tokio::spawn(async move { other.call("child__wait", json!({})).await });
     until("the call of a client that cannot be asked", || async {
         (matrix.told("child", "tools/call") == 1).then_some(())
     })
     .await?;
-    let mut client = Client::legacy_that_can(&matrix.fleet.url, LEGACY, able()).await?;
+    let mut client = Client::legacy_that_can(&matrix.url, LEGACY, able()).await?;
     let arguments = json!({"method": "elicitation/create", "params": {"message": "Who?"}});
     let done = client.call("child__ask", arguments).await?;
     let told = text_of(&done)?;

@@ -1,7 +1,12 @@
 //! Sessions of the older era on any data plane: three that have joined, behind a balancer without
 //! affinity.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ops::{Deref, DerefMut},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -26,22 +31,15 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// What the data planes keep their session keys under.
 const STATE_KEY: &str = "6b9d4f3c2a1e58070f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778";
 
-/// A fleet of three data planes before an HTTP and a stdio backend of the older era.
-pub(super) struct Three {
+/// Three data planes that have joined a fleet.
+pub(super) struct Joined {
     fleet: Secured,
     pub(super) nodes: Vec<Member>,
-    http: Backend,
-    /// Lets the tool `held` answer.
-    go_on: Arc<Notify>,
 }
 
-impl Three {
-    async fn start() -> Result<Self> {
-        Self::with("").await
-    }
-
-    /// With more documents in its configuration.
-    pub(super) async fn with(more: &str) -> Result<Self> {
+impl Joined {
+    /// With this configuration.
+    pub(super) async fn before(yaml: &str) -> Result<Self> {
         let fleet = Secured::start(Store::Sqlite, &[]).await?;
         std::fs::write(fleet.dir().join("state.key"), STATE_KEY)?;
         let mut nodes = Vec::new();
@@ -52,6 +50,63 @@ impl Three {
         for id in NODES {
             fleet.until_state(id, "SYNCED").await?;
         }
+        let file = fleet.dir().join("fleet.yaml");
+        std::fs::write(&file, yaml)?;
+        let file = file.to_string_lossy().into_owned();
+        fleet.done(&["apply", "--wait", "-f", &file]).await?;
+        for node in &nodes {
+            peers(node, 2).await?;
+        }
+        Ok(Self { fleet, nodes })
+    }
+
+    pub(super) fn url(&self, node: usize) -> String {
+        format!("http://{}/mcp", self.nodes[node].address)
+    }
+
+    /// nginx before them, without affinity.
+    pub(super) async fn balancer(&self) -> Result<Balancer> {
+        let addresses: Vec<_> = self.nodes.iter().map(|n| n.address.as_str()).collect();
+        Balancer::nginx_before(&addresses).await
+    }
+
+    /// Starts a killed one again, where it was.
+    pub(super) async fn restart(&mut self, node: usize) -> Result<()> {
+        let address = self.nodes[node].address.clone();
+        self.nodes[node] = plane(&self.fleet, NODES[node], None, &address).await?;
+        Ok(())
+    }
+}
+
+/// Three data planes before an HTTP and a stdio backend of the older era.
+pub(super) struct Three {
+    joined: Joined,
+    http: Backend,
+    /// Lets the tool `held` answer.
+    go_on: Arc<Notify>,
+}
+
+impl Deref for Three {
+    type Target = Joined;
+
+    fn deref(&self) -> &Joined {
+        &self.joined
+    }
+}
+
+impl DerefMut for Three {
+    fn deref_mut(&mut self) -> &mut Joined {
+        &mut self.joined
+    }
+}
+
+impl Three {
+    async fn start() -> Result<Self> {
+        Self::with("").await
+    }
+
+    /// With more documents in its configuration.
+    pub(super) async fn with(more: &str) -> Result<Self> {
         let go_on = Arc::new(Notify::new());
         let held = go_on.clone();
         let server = Server::echo("http").tool("held", move |_| {
@@ -68,29 +123,11 @@ impl Three {
              kind: Backend\nname: child\nstdio: {stdio}\n{more}",
             http.url()
         );
-        let file = fleet.dir().join("fleet.yaml");
-        std::fs::write(&file, yaml)?;
-        let file = file.to_string_lossy().into_owned();
-        fleet.done(&["apply", "--wait", "-f", &file]).await?;
-        let three = Self {
-            fleet,
-            nodes,
+        Ok(Self {
+            joined: Joined::before(&yaml).await?,
             http,
             go_on,
-        };
-        for node in &three.nodes {
-            peers(node, 2).await?;
-        }
-        Ok(three)
-    }
-
-    pub(super) fn url(&self, node: usize) -> String {
-        format!("http://{}/mcp", self.nodes[node].address)
-    }
-
-    pub(super) async fn balancer(&self) -> Result<Balancer> {
-        let addresses: Vec<_> = self.nodes.iter().map(|n| n.address.as_str()).collect();
-        Balancer::nginx_before(&addresses).await
+        })
     }
 
     /// The upstream sessions in which tools of the HTTP backend were called.
@@ -99,13 +136,6 @@ impl Three {
         calls
             .map(|s| s.header("mcp-session-id").to_owned())
             .collect()
-    }
-
-    /// Starts a killed one again, where it was.
-    pub(super) async fn restart(&mut self, node: usize) -> Result<()> {
-        let address = self.nodes[node].address.clone();
-        self.nodes[node] = plane(&self.fleet, NODES[node], None, &address).await?;
-        Ok(())
     }
 }
 
@@ -187,7 +217,7 @@ async fn a_session_has_one_session_at_each_backend_whatever_data_plane_its_reque
         relayed >= 12,
         "{relayed} of 24 calls came to another data plane"
     );
-    let told = three.fleet.done(&["describe", "node", "n1"]).await?;
+    let told = three.joined.fleet.done(&["describe", "node", "n1"]).await?;
     ensure!(told.contains("Peers:        127.0.0.1:"), "{told}");
     Ok(())
 }
@@ -330,7 +360,7 @@ async fn sessions_have_their_homes_while_the_control_plane_is_gone() -> Result<(
     let mut three = Three::start().await?;
     let client = Client::legacy(&three.url(0), LEGACY).await?;
     ensure!(call(&three.url(0), &client, "http__echo").await? == "http:x");
-    three.fleet.control.kill().await?;
+    three.joined.fleet.control.kill().await?;
     // One that starts from disk knows its peers from there.
     three.nodes[1].process.kill().await?;
     three.restart(1).await?;
