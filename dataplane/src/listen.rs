@@ -119,6 +119,15 @@ pub(crate) async fn dispatch(
     }
 }
 
+/// Takes down a request that stands, which another data plane tells of.
+pub(crate) async fn stands(
+    mut inbound: Inbound,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    inbound.body = read(&inbound.headers, body).await?;
+    Ok(codec::legacy::standing::told(inbound).await)
+}
+
 fn no_gateway(node: &Node, headers: &HeaderMap) -> Refusal {
     let table = node.table.load();
     if !table.is_configured() {

@@ -13,6 +13,7 @@ pub(crate) mod passing;
 mod pool;
 pub(crate) mod relay;
 pub(crate) mod serve;
+pub(crate) mod standing;
 mod tls;
 mod watch;
 
@@ -301,6 +302,30 @@ impl Peers {
         }
     }
 
+    /// Waits until a session is to be served elsewhere.
+    pub(crate) async fn moves(&self, session: &Session) {
+        let mut changed = self.changed.subscribe();
+        while matches!(self.place(session), Place::Here) {
+            if changed.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Those that can be reached.
+    fn live(&self) -> Vec<Arc<Peer>> {
+        let others = self.others.load();
+        let live = others.iter().filter(|known| !known.peer.has_left());
+        live.map(|known| known.peer.clone()).collect()
+    }
+
+    /// A peer can be reached, again or for the first time.
+    fn is_back(&self, peer: &Peer) {
+        if peer.is_back() {
+            self.changed.send_replace(());
+        }
+    }
+
     /// The home of a session, if it is a peer, whether it can be reached or not.
     pub(crate) fn home(&self, session: &Session) -> Option<Arc<Peer>> {
         self.at(session.home()?)
@@ -388,10 +413,12 @@ impl Peer {
         }
     }
 
-    fn is_back(&self) {
-        if self.gone.swap(false, Ordering::Relaxed) {
+    fn is_back(&self) -> bool {
+        let was_gone = self.gone.swap(false, Ordering::Relaxed);
+        if was_gone {
             tracing::info!(node = self.home.node, "a peer can be reached again");
         }
+        was_gone
     }
 }
 

@@ -10,6 +10,7 @@ mod home;
 pub mod inflight;
 pub(crate) mod lease;
 pub mod resume;
+pub(crate) mod standing;
 pub mod stream;
 pub(crate) mod waiting;
 
@@ -35,6 +36,7 @@ pub use ended::Endings;
 pub use home::Home;
 use inflight::InFlight;
 use lease::{Idle, Leased};
+use standing::Standing;
 use stream::Streams;
 use waiting::Waiters;
 
@@ -99,6 +101,8 @@ pub struct Session {
     pub(crate) subscribed: Mutex<Subscribed>,
     /// What is sent to the client as events.
     streams: Mutex<Streams>,
+    /// What its client has asked for that stands.
+    standing: Standing,
     last_used: AtomicU64,
     shared: Arc<Shared>,
     /// Where it is no client's, but that of one call at a time.
@@ -114,6 +118,8 @@ struct Shared {
     calls: InFlight,
     /// Bytes of streams that are kept beyond their end.
     kept: AtomicUsize,
+    /// Bytes of requests that stand.
+    standing: AtomicUsize,
 }
 
 impl Session {
@@ -164,6 +170,12 @@ impl Session {
     #[must_use]
     pub fn gateway(&self) -> &str {
         &self.gateway
+    }
+
+    /// The id of its client's principal.
+    #[must_use]
+    pub fn principal(&self) -> &str {
+        &self.principal
     }
 
     /// Whether it is no client's, but that of one call at a time.
@@ -229,6 +241,7 @@ impl Sessions {
                 ring: Arc::new(ArcSwap::from_pointee(ring.clone())),
                 calls: InFlight::default(),
                 kept: AtomicUsize::new(0),
+                standing: AtomicUsize::new(0),
             }),
             own: Mutex::new(ring),
             live: Mutex::default(),
@@ -418,6 +431,16 @@ impl Sessions {
             .collect()
     }
 
+    /// Those whose clients have asked for something that stands, with their ids.
+    #[must_use]
+    pub(crate) fn with_standing(&self) -> Vec<(String, Arc<Session>)> {
+        let live = self.live.lock();
+        let standing = live.iter().filter(|(_, session)| session.has_standing());
+        standing
+            .map(|(id, session)| (id.clone(), session.clone()))
+            .collect()
+    }
+
     /// How many sessions have state here.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -439,7 +462,8 @@ impl Sessions {
         let mut gone = self.sweep_leased();
         self.live.lock().retain(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
-            let used = idle < IDLE.as_secs() || session.sweep_streams();
+            let used =
+                idle < IDLE.as_secs() || session.sweep_streams() || session.stands_elsewhere();
             let keep = session.expires > now && used;
             if !keep {
                 session.close_streams();
@@ -511,6 +535,7 @@ fn session(
         waiters: Mutex::default(),
         subscribed: Mutex::default(),
         streams: Mutex::default(),
+        standing: Standing::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,
         leased: None,

@@ -27,6 +27,7 @@ use tower::Service;
 use crate::{
     call::{Call, Era, Reply, WorkerId},
     error::CallError,
+    upstream::http::is_about_subscription,
 };
 
 /// What a backend said of itself when it was met.
@@ -132,6 +133,9 @@ impl Service<Call> for Upstream {
         match self {
             Self::Http(http) => {
                 let http = http.clone();
+                if is_about_subscription(&call) {
+                    return Box::pin(async move { http.subscription(call).await });
+                }
                 Box::pin(async move { http.call(call).await })
             }
             Self::Duplex(duplex) => {

@@ -2,6 +2,7 @@
 //! batches in the first of these revisions.
 
 mod inbox;
+pub(crate) mod standing;
 mod streams;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::{
     },
     listen::Refusal,
     peer::{ended, relay},
-    session::Session,
+    session::{Session, standing::is_standing},
     stack,
     upstream::http::headers::{PROTOCOL_VERSION, SESSION_ID},
 };
@@ -50,6 +51,9 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
         && let Some(answer) = answer.await
     {
         return answer;
+    }
+    if session.stands_elsewhere() {
+        Box::pin(standing::take_up(&inbound, &session)).await;
     }
     match scanned {
         Ok(message) => one(inbound, session, message).await,
@@ -98,8 +102,13 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
     let call = call(&inbound, session.clone(), inbound.body.clone(), message);
     let events = prefers_events(&inbound.headers);
     let grace = inbound.gateway.resume_grace;
-    let Inbound { node, gateway, .. } = inbound;
-    match stack::answer(&node, gateway, call).await {
+    let reply = if is_standing(call.method) {
+        Box::pin(standing::answer(&inbound, call)).await
+    } else {
+        let Inbound { node, gateway, .. } = inbound;
+        stack::answer(&node, gateway, call).await
+    };
+    match reply {
         Ok(Reply::Whole(answer)) if events => {
             events_response(Box::pin(stream::iter([answer.body])))
         }

@@ -17,6 +17,7 @@ use super::{
     ended,
     pool::{HEAD_MOST, STREAMS, WINDOW},
     relay::{ANSWERED, GATEWAY, NOT_HERE, OUTCOME, PATH, PRINCIPAL, TARGET},
+    standing,
 };
 use crate::{
     auth::Principal, body::Body, call::WorkerId, codec::Inbound, listen, node::Node, table::Gateway,
@@ -119,12 +120,15 @@ async fn relayed(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, (StatusCode, &'static str)> {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().strip_prefix(PATH);
+    let path = head.uri.path();
+    let standing = path.strip_prefix(standing::PATH);
+    let path = standing.or_else(|| path.strip_prefix(PATH));
     let path = path.ok_or((StatusCode::NOT_FOUND, "there is no such path"))?;
     let gateway = gateway(&node, path, &head.headers);
     let gateway = gateway.ok_or((StatusCode::NOT_FOUND, "its gateway is not served here"))?;
     let principal = principal(&head.headers);
     let principal = principal.ok_or((StatusCode::BAD_REQUEST, "it names no principal"))?;
+    let is_standing = standing.is_some();
     let inbound = Inbound {
         node,
         worker,
@@ -134,7 +138,10 @@ async fn relayed(
         body: Bytes::new(),
         relayed: true,
     };
-    let answered = listen::dispatch(head.method, inbound, body).await;
+    let answered = match is_standing {
+        true => listen::stands(inbound, body).await,
+        false => listen::dispatch(head.method, inbound, body).await,
+    };
     let mut response = answered.unwrap_or_else(|refusal| *refusal);
     response.headers_mut().entry(OUTCOME).or_insert(ANSWERED);
     Ok(response)

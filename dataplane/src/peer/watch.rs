@@ -17,6 +17,7 @@ use super::{
     pool::Ask,
     relay::{ANSWERED, NOT_HERE, OUTCOME, TARGET},
     serve::ENDED,
+    standing,
 };
 use crate::{node::Node, sealed};
 
@@ -54,7 +55,7 @@ enum Unheard {
 }
 
 /// Hears what ends, until the peer says no more.
-async fn listen(node: &Arc<Node>, peer: &Peer) -> Result<(), Unheard> {
+async fn listen(node: &Arc<Node>, peer: &Arc<Peer>) -> Result<(), Unheard> {
     let target = HeaderValue::from_str(&peer.home.boot);
     let target = target.map_err(|error| Unheard::Gone(error.to_string()))?;
     let ask = Ask {
@@ -72,7 +73,9 @@ async fn listen(node: &Arc<Node>, peer: &Peer) -> Result<(), Unheard> {
         }
         _ => return Err(Unheard::Refused),
     }
-    peer.is_back();
+    node.peers.is_back(peer);
+    let telling = standing::tell_all(node.clone(), peer.clone());
+    node.background.spawn(telling);
     let mut body = answer.into_body();
     let mut told = Told::default();
     loop {

@@ -15,7 +15,10 @@ pub(crate) mod headers;
 mod listen;
 pub(crate) mod listening;
 mod session;
+mod subscribed;
 mod unanswered;
+
+pub(crate) use subscribed::is_about_subscription;
 
 use std::{
     sync::{

@@ -1,11 +1,15 @@
 //! [`Slot`]: the place of one upstream session of a legacy backend. The session
 //! is opened on first use, and again when the backend has forgotten it.
 
-use std::sync::{Arc, Weak, atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak, atomic::AtomicBool},
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::HeaderValue;
+use parking_lot::Mutex;
 
 use super::http::Inner;
 
@@ -29,7 +33,12 @@ pub struct Slot {
     pub(super) opening: tokio::sync::Mutex<()>,
     /// Whether somebody reads what comes in the session outside of calls.
     pub(super) listened: AtomicBool,
+    /// Resources that the client is subscribed to there.
+    subscriptions: Mutex<BTreeSet<Box<str>>>,
 }
+
+/// Subscriptions of a session at one backend that are made again.
+const MOST: usize = 1_000;
 
 impl Slot {
     /// The open session, if there is one.
@@ -51,6 +60,21 @@ impl Slot {
     #[must_use]
     pub fn take(&self) -> Option<Arc<Live>> {
         self.live.swap(None)
+    }
+
+    /// The client has subscribed to a resource, or to it no longer.
+    pub(super) fn subscribed(&self, uri: Box<str>, begins: bool) {
+        let mut all = self.subscriptions.lock();
+        if !begins {
+            all.remove(&uri);
+        } else if all.len() < MOST {
+            all.insert(uri);
+        }
+    }
+
+    /// What it is subscribed to.
+    pub(super) fn subscriptions(&self) -> Vec<Box<str>> {
+        self.subscriptions.lock().iter().cloned().collect()
     }
 
     /// Whether its backend is gone.

@@ -2,7 +2,7 @@
 //! likes when it likes, and lets them come back for the rest of a stream.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{
         Arc,
@@ -39,6 +39,8 @@ struct State {
     answers: Mutex<BTreeMap<String, Value>>,
     /// Tools that were added.
     more: Mutex<Vec<String>>,
+    /// Sessions, with the resource that each has subscribed to.
+    subscribed: Mutex<BTreeSet<(String, String)>>,
     came: watch::Sender<u64>,
     going: watch::Sender<bool>,
 }
@@ -89,6 +91,27 @@ impl Talker {
         }
     }
 
+    /// Says that a resource has changed, in the sessions that have subscribed to it.
+    pub fn update(&self, uri: &str) {
+        let params = json!({"uri": uri});
+        let message = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params});
+        let (logs, subscribed) = (self.0.logs.lock(), self.0.subscribed.lock());
+        for (name, log) in logs.iter() {
+            if subscribed.contains(&(name.clone(), uri.to_owned())) {
+                log.say(name, &message);
+            }
+        }
+    }
+
+    /// Forgets all sessions, as a restart does; streams of theirs end.
+    pub fn forget_sessions(&self) {
+        self.0.subscribed.lock().clear();
+        let mut logs = self.0.logs.lock();
+        for log in std::mem::take(&mut *logs).into_values() {
+            log.write(|written| written.done = true);
+        }
+    }
+
     /// Offers one more tool.
     pub fn adds(&self, tool: &str) {
         self.0.more.lock().push(tool.to_owned());
@@ -107,6 +130,10 @@ impl Talker {
 
     async fn answer(self, seen: Seen) -> Response {
         let session = seen.header("mcp-session-id").to_owned();
+        let is_known = self.0.logs.lock().contains_key(&session);
+        if !is_known && seen.method() != "initialize" {
+            return status(404);
+        }
         match (&seen.http, seen.method()) {
             (&Method::GET, _) => self.listen(&seen, &session),
             (&Method::DELETE, _) => status(204),
@@ -141,6 +168,16 @@ impl Talker {
                 json!({"resources": [{"uri": "talk://one", "name": "one"}]}),
             ),
             (_, "resources/templates/list") => result(&seen, json!({"resourceTemplates": []})),
+            (_, method @ ("resources/subscribe" | "resources/unsubscribe")) => {
+                let uri = seen.message["params"]["uri"].as_str().unwrap_or_default();
+                let subject = (session, uri.to_owned());
+                let mut subscribed = self.0.subscribed.lock();
+                match method {
+                    "resources/subscribe" => subscribed.insert(subject),
+                    _ => subscribed.remove(&subject),
+                };
+                result(&seen, json!({}))
+            }
             (_, "tools/call") => self.call(&seen),
             (_, "") => {
                 let id = seen.message["id"].to_string();

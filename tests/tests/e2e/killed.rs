@@ -209,7 +209,13 @@ async fn listens(client: Arc<One>, updates: Arc<AtomicUsize>) -> Result<()> {
             Ok(events) => bail!("the stream: {}", events.status),
             Err(error) => return Err(error.context("the stream")),
         };
-        while let Ok(Some(event)) = events.next().await {
+        loop {
+            let event = match events.next().await {
+                Ok(Some(event)) => event,
+                // One that brings nothing for so long is no stream any more.
+                Err(error) if error.to_string().contains("in vain") => return Err(error),
+                Ok(None) | Err(_) => break,
+            };
             last = event.id.clone().or(last);
             if event.message()["method"] == "notifications/resources/updated" {
                 updates.fetch_add(1, Ordering::SeqCst);
@@ -326,13 +332,21 @@ async fn clients_lose_the_calls_that_a_killed_data_plane_held_and_nothing_else()
     }
     is_one_for_each(&backend)?;
     let heard = || -> Vec<_> { updates.iter().map(|n| n.load(Ordering::SeqCst)).collect() };
-    let before = heard();
-    let params = json!({"uri": RESOURCE});
-    until("the update at all clients", || async {
-        talker.say(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}));
-        heard().iter().zip(&before).all(|(now, before)| now > before).then_some(())
-    })
-    .await?;
+    let all_hear = |what| {
+        let (heard, before, talker) = (&heard, heard(), &talker);
+        until(what, move || {
+            talker.update(RESOURCE);
+            let all = heard()
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| now > before);
+            async move { all.then_some(()) }
+        })
+    };
+    all_hear("the update at all clients").await?;
+    // Nor does it matter that the backend forgets them.
+    talker.forget_sessions();
+    all_hear("the update at all clients after a restart of the backend").await?;
 
     // A session that is ended at one is over at all.
     let ended = &clients[0].client;

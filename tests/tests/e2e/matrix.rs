@@ -224,10 +224,10 @@ impl Matrix {
     fn update(&self, backend: &str, uri: &str) {
         let params = json!({"uri": uri});
         match backend {
-            "new" => self.listeners.say("notifications/resources/updated", params),
-            "old" => self.talker.say(
-                &json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}),
-            ),
+            "new" => self
+                .listeners
+                .say("notifications/resources/updated", params),
+            "old" => self.talker.update(uri),
             // It says so by itself.
             _ => {}
         }

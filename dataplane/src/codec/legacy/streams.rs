@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderValue, Method as Verb, Response, StatusCode, header};
 
-use super::{Inbound, refuse_message, session};
+use super::{Inbound, refuse_message, session, standing};
 use crate::{
     body::Body,
     call::Messages,
@@ -15,6 +15,7 @@ use crate::{
     codec::event_stream,
     error::{CallError, INVALID_REQUEST},
     listen::Refusal,
+    node::Node,
     peer::relay,
     session::{
         Session,
@@ -50,6 +51,9 @@ async fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
         && let Some(answer) = answer.await
     {
         return Ok(answer);
+    }
+    if session.stands_elsewhere() {
+        standing::take_up(inbound, &session).await;
     }
     let accepted = inbound.headers.get(header::ACCEPT).is_none_or(|accept| {
         let has = |kind: &[u8]| memchr::memmem::find(accept.as_bytes(), kind).is_some();
@@ -104,14 +108,17 @@ async fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
             .upstream
             .listen(inbound.worker, session, backend.serial);
     }
-    tokio::spawn(end_on_leaving(inbound.node.drain.subscribe(), stream));
+    tokio::spawn(end_in_time(inbound.node.clone(), session.clone(), stream));
     reader
 }
 
-/// A stream without an end would hold up a node that is leaving.
-async fn end_on_leaving(mut drain: tokio::sync::watch::Receiver<bool>, stream: Arc<Stream>) {
+/// A stream without an end would hold up a node that is leaving, and keep a client at
+/// one that its session has moved away from.
+async fn end_in_time(node: Arc<Node>, session: Arc<Session>, stream: Arc<Stream>) {
+    let mut drain = node.drain.subscribe();
     tokio::select! {
         _ = drain.wait_for(|leaving| *leaving) => stream.done(),
+        () = node.peers.moves(&session) => stream.done(),
         () = stream.abandoned() => {}
     }
 }

@@ -89,11 +89,12 @@ impl Http {
     async fn hear_all(
         &self,
         worker: WorkerId,
-        session: &Session,
-        slot: &Slot,
+        session: &Arc<Session>,
+        slot: &Arc<Slot>,
         mut opened: Option<(Arc<Live>, Sent)>,
     ) {
         let (mut pause, mut last) = (PAUSE.0, None);
+        let mut is_offered = false;
         let mut before: Option<Arc<Live>> = None;
         while let Some(live) = slot.live() {
             if before.as_ref().is_none_or(|b| !Arc::ptr_eq(b, &live)) {
@@ -107,6 +108,7 @@ impl Http {
             };
             match stream {
                 Ok(Some(sent)) => {
+                    is_offered = true;
                     let mut parser = Parser::new(MAX_EVENT);
                     if self
                         .hear(worker, session, slot, &live, sent, &mut parser)
@@ -116,6 +118,19 @@ impl Http {
                     }
                     last = parser.last_event_id().cloned().or(last);
                     retry = parser.retry();
+                }
+                // The session is forgotten there, and with it what the client has subscribed
+                // to: that need not wait for its next call.
+                Ok(None) if is_offered && !slot.subscriptions().is_empty() => {
+                    slot.forget(&live);
+                    while Box::pin(self.open(worker, slot, Some(session)))
+                        .await
+                        .is_err()
+                    {
+                        sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE.1);
+                    }
+                    continue;
                 }
                 Ok(None) => return,
                 Err(error) => {

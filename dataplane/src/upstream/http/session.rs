@@ -113,6 +113,7 @@ impl Http {
         .await?;
         slot.set(live.clone());
         self.remember(slot);
+        self.subscribe_again(worker, slot, &live);
         unused.keep();
         match client {
             Some(client) if client.is_leased() => {
@@ -224,9 +225,15 @@ impl Http {
     /// and that is no error.
     pub(crate) async fn set_level(&self, worker: WorkerId, live: &Live, level: &[u8]) {
         let level = String::from_utf8_lossy(level);
+        let params = format!(r#"{{"level":{level}}}"#);
+        self.tell(worker, live, "logging/setLevel", &params).await;
+    }
+
+    /// Makes a request of ours in a session; what is answered makes no difference.
+    pub(super) async fn tell(&self, worker: WorkerId, live: &Live, method: &str, params: &str) {
         let body = format!(
             // A text, so that it is none of the ids that the client uses beside it.
-            r#"{{"jsonrpc":"2.0","id":"mcp-fleet-{}","method":"logging/setLevel","params":{{"level":{level}}}}}"#,
+            r#"{{"jsonrpc":"2.0","id":"mcp-fleet-{}","method":"{method}","params":{params}}}"#,
             self.next_id()
         );
         let lines = |out: &mut Vec<u8>| headers::legacy(out, live);
@@ -235,7 +242,7 @@ impl Http {
             self.collect_any(sent).await
         };
         if let Err(error) = answer.await {
-            tracing::debug!(backend = self.0.name, %error, "log level was not passed on");
+            tracing::debug!(backend = self.0.name, %error, method, "not passed on");
         }
     }
 

@@ -1,0 +1,87 @@
+//! Requests that stand: made, told to the other data planes, and made again where a
+//! session is taken up ([`crate::session::standing`]).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use tokio::time::timeout;
+
+use super::{Inbound, call, refuse_message, session};
+use crate::{
+    body::Body,
+    call::{Call, Method, Reply},
+    codec::empty,
+    envelope::{self, Kind},
+    error::{CallError, INVALID_REQUEST},
+    peer::{Place, standing},
+    session::{Session, standing::is_standing},
+    stack,
+    upstream::http::headers::SESSION_ID,
+};
+
+/// How long a request waits for those to be made that stand.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers a request that stands, or ends one that does.
+pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallError> {
+    let (method, body, message) = (call.method, call.body.clone(), call.message);
+    let session = call.session.clone();
+    let reply = stack::answer(&inbound.node, inbound.gateway.clone(), call).await;
+    if let (Some(session), Some(id)) = (session, inbound.headers.get(SESSION_ID))
+        && matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none())
+    {
+        session.stands(method, &body, &message, false);
+        standing::tell(&inbound.node, &inbound.gateway, id, &session, body).await;
+    }
+    reply
+}
+
+/// Takes down a request that was made at another data plane, which has let it in.
+pub(crate) async fn told(inbound: Inbound) -> Response<Body> {
+    let session = match session(&inbound.headers, &inbound) {
+        Err(refusal) => return *refusal,
+        Ok(session) => session,
+    };
+    let message = envelope::scan(&inbound.body).ok();
+    let message = message.filter(|message| message.kind == Kind::Request);
+    let method = |span: envelope::Span| Method::parse(span.of(&inbound.body));
+    let method = message.as_ref().and_then(|m| m.method.map(method));
+    let (Some(message), Some(method)) = (message, method.filter(|m| is_standing(*m))) else {
+        let error = CallError::refused(INVALID_REQUEST, "this is no request that stands");
+        return *refuse_message(StatusCode::BAD_REQUEST, &error);
+    };
+    session.stands(method, &inbound.body, &message, true);
+    // Its client may have come already, and say nothing more.
+    if session.is_listening() {
+        take_up(&inbound, &session).await;
+    }
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Makes what stands and was not made here, where the session is served here now.
+pub(super) async fn take_up(inbound: &Inbound, session: &Arc<Session>) {
+    if !matches!(inbound.node.peers.place(session), Place::Here) {
+        return;
+    }
+    let standing = session.take_up();
+    let (node, gateway) = (inbound.node.clone(), inbound.gateway.clone());
+    let calls: Vec<_> = standing
+        .into_iter()
+        .filter_map(|body| again(inbound, session, body))
+        .collect();
+    let making = tokio::spawn(async move {
+        for call in calls {
+            if let Err(error) = stack::answer(&node, gateway.clone(), call).await {
+                tracing::info!(target: "mcp::calls", %error, "what a session had asked for elsewhere is refused");
+            }
+        }
+    });
+    // A backend that does not answer is not waited for.
+    let _ = timeout(PATIENCE, making).await;
+}
+
+fn again(inbound: &Inbound, session: &Arc<Session>, body: Bytes) -> Option<Call> {
+    let message = envelope::scan(&body).ok()?;
+    Some(call(inbound, session.clone(), body, message))
+}

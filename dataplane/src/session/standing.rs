@@ -1,0 +1,178 @@
+//! Requests of a client that stand until it says otherwise: the level of its logs, and its
+//! subscriptions.
+//!
+//! What they have brought about is gone with the data plane that the session lives on. So
+//! the others are told the requests, and the one that takes the session up makes them
+//! again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Session, Shared};
+use crate::{
+    call::Method,
+    envelope::{Message, string_value},
+};
+
+/// Requests of one session, bytes of one, and bytes of all of a node: what is more is lost
+/// with the session's home.
+const MOST: usize = 1_000;
+const LONGEST: usize = 8 << 10;
+const ALL_BYTES: usize = 64 << 20;
+
+/// The standing requests of a session.
+#[derive(Default)]
+pub(super) struct Standing {
+    requests: Mutex<BTreeMap<Subject, Request>>,
+    /// They were made at another data plane, and not here.
+    elsewhere: AtomicBool,
+}
+
+/// What a request is about: a later one of the same takes its place.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
+enum Subject {
+    LogLevel,
+    Resource(Box<str>),
+}
+
+/// A request as the client sent it.
+struct Request {
+    body: Bytes,
+    shared: Arc<Shared>,
+}
+
+impl Request {
+    fn new(body: &[u8], shared: &Arc<Shared>) -> Option<Self> {
+        let room = &shared.standing;
+        let size = body.len();
+        if size > LONGEST || room.fetch_add(size, Ordering::Relaxed) + size > ALL_BYTES {
+            room.fetch_sub(size, Ordering::Relaxed);
+            return None;
+        }
+        // Of a buffer of its own: that of a connection is larger.
+        let (body, shared) = (Bytes::copy_from_slice(body), shared.clone());
+        Some(Self { body, shared })
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let size = self.body.len();
+        self.shared.standing.fetch_sub(size, Ordering::Relaxed);
+    }
+}
+
+/// Whether a request of this method is one that stands, or ends one that does.
+pub(crate) const fn is_standing(method: Method) -> bool {
+    matches!(
+        method,
+        Method::SetLevel | Method::Subscribe | Method::Unsubscribe
+    )
+}
+
+impl Session {
+    /// Keeps a request that was answered well; here, or `elsewhere`.
+    pub(crate) fn stands(&self, method: Method, body: &[u8], message: &Message, elsewhere: bool) {
+        let uri = message.uri.and_then(|uri| string_value(body, uri));
+        let subject = match (method, uri) {
+            (Method::SetLevel, _) => Subject::LogLevel,
+            (Method::Subscribe | Method::Unsubscribe, Some(uri)) => {
+                Subject::Resource((*uri).into())
+            }
+            _ => return,
+        };
+        let standing = &self.standing;
+        let mut requests = standing.requests.lock();
+        // A newer one of the same gives its bytes back first.
+        let known = requests.remove(&subject).is_some();
+        if method != Method::Unsubscribe
+            && (known || requests.len() < MOST)
+            && let Some(request) = Request::new(body, &self.shared)
+        {
+            requests.insert(subject, request);
+        }
+        let is_needed = elsewhere && !requests.is_empty();
+        standing.elsewhere.store(is_needed, Ordering::Relaxed);
+    }
+
+    /// Whether requests stand that were made at another data plane, and not here.
+    pub(crate) fn stands_elsewhere(&self) -> bool {
+        self.standing.elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Those, to be made here; once.
+    pub(crate) fn take_up(&self) -> Vec<Bytes> {
+        if self.standing.elsewhere.swap(false, Ordering::Relaxed) {
+            self.standing()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether any were made here.
+    pub(super) fn has_standing(&self) -> bool {
+        !self.stands_elsewhere() && !self.standing.requests.lock().is_empty()
+    }
+
+    /// The requests that stand.
+    pub(crate) fn standing(&self) -> Vec<Bytes> {
+        let requests = self.standing.requests.lock();
+        requests
+            .values()
+            .map(|request| request.body.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{call::ProtocolVersion, envelope, sealed::KeyRing, session::Sessions};
+
+    fn say(session: &Session, method: Method, params: &str, elsewhere: bool) {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+        let message = envelope::scan(body.as_bytes()).unwrap();
+        session.stands(method, body.as_bytes(), &message, elsewhere);
+    }
+
+    #[test]
+    fn the_last_word_on_each_subject_stands_within_bounds() {
+        let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+        let version = ProtocolVersion::V2025_06_18;
+        let id = sessions.create("p/a", "p", version, b"{}", b"{}").unwrap();
+        let session = sessions.find(&id, "p/a", "p").unwrap();
+        say(&session, Method::SetLevel, r#"{"level":"info"}"#, false);
+        say(&session, Method::SetLevel, r#"{"level":"error"}"#, false);
+        say(&session, Method::Subscribe, r#"{"uri":"a://1"}"#, false);
+        say(&session, Method::Subscribe, r#"{"uri":"a:\/\/1"}"#, false);
+        let standing = session.standing();
+        assert_eq!(standing.len(), 2, "{standing:?}");
+        assert!(standing[0].ends_with(br#"{"level":"error"}}"#));
+        assert!(session.take_up().is_empty(), "they were made here");
+
+        say(&session, Method::Unsubscribe, r#"{"uri":"a://1"}"#, true);
+        assert_eq!(session.standing().len(), 1);
+        for n in 0..2 * MOST {
+            let params = format!(r#"{{"uri":"b://{n}"}}"#);
+            say(&session, Method::Subscribe, &params, true);
+        }
+        let long = format!(r#"{{"uri":"{}"}}"#, "c".repeat(LONGEST));
+        say(&session, Method::Subscribe, &long, true);
+        assert_eq!(session.take_up().len(), MOST);
+        assert!(session.take_up().is_empty(), "they are made once");
+        let held: usize = session.standing().iter().map(Bytes::len).sum();
+        let shared = session.shared.clone();
+        assert_eq!(shared.standing.load(Ordering::Relaxed), held);
+        sessions.end(&id, &session);
+        drop(session);
+        assert_eq!(shared.standing.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,57 @@
+//! Subscriptions of sessions at legacy backends: made again where a backend has forgotten
+//! the session in which they were made.
+
+use std::sync::Arc;
+
+use crate::{
+    call::{Call, Method, Reply, WorkerId},
+    envelope,
+    error::CallError,
+    upstream::slot::{Live, Slot},
+};
+
+use super::Http;
+
+/// Whether a call begins or ends a subscription.
+pub(crate) const fn is_about_subscription(call: &Call) -> bool {
+    matches!(call.method, Method::Subscribe | Method::Unsubscribe)
+}
+
+impl Http {
+    /// The answer to such a call; what it has changed is kept.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn subscription(&self, call: Call) -> Result<Reply, CallError> {
+        let begins = call.method == Method::Subscribe;
+        let uri = call.message.uri;
+        let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
+        let uri: Option<Box<str>> = uri.map(|uri| (*uri).into());
+        let session = call.session.clone();
+        let reply = self.call(call).await;
+        if let (Some(session), Some(uri)) = (session, uri)
+            && matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none())
+        {
+            let slot = session.upstream(self.0.serial);
+            slot.subscribed(uri, begins);
+        }
+        reply
+    }
+
+    /// Makes in this session what was made in the one before.
+    pub(super) fn subscribe_again(&self, worker: WorkerId, slot: &Arc<Slot>, live: &Arc<Live>) {
+        let uris = slot.subscriptions();
+        if uris.is_empty() {
+            return;
+        }
+        let (http, live) = (self.clone(), live.clone());
+        tokio::spawn(async move {
+            for uri in uris {
+                let uri = envelope::quote(&uri);
+                let params = format!(r#"{{"uri":{}}}"#, String::from_utf8_lossy(&uri));
+                http.tell(worker, &live, "resources/subscribe", &params)
+                    .await;
+            }
+        });
+    }
+}
