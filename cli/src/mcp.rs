@@ -3,7 +3,6 @@
 
 mod bridge;
 mod session;
-pub(crate) mod sse;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;

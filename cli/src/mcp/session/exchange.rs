@@ -1,5 +1,6 @@
 //! A message out, and the messages that come back until the answer is there.
 
+use mcp_dataplane::codec::sse::Parser;
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE},
@@ -9,9 +10,7 @@ use serde_json::{Value, value::RawValue};
 use super::{Client, chain};
 use crate::{
     mcp::{
-        McpError, Params,
-        sse::Reader,
-        text,
+        McpError, Params, text,
         wire::{Incoming, Outgoing},
     },
     output,
@@ -123,17 +122,19 @@ impl Client {
                 }
             }
             "text/event-stream" => {
-                let mut reader = Reader::new(MAX_ANSWER);
+                let mut parser = Parser::new(MAX_ANSWER);
                 while let Some(chunk) = response
                     .chunk()
                     .await
                     .map_err(|e| self.garbled(&chain(&e)))?
                 {
-                    for event in reader.push(&chunk).map_err(|e| self.garbled(&e))? {
-                        if event.is_empty() {
+                    parser.push(chunk);
+                    for event in parser.by_ref() {
+                        let data = event.map_err(|e| self.garbled(&e))?.data;
+                        if data.is_empty() {
                             continue;
                         }
-                        if let Some(result) = self.message(id, &event).await? {
+                        if let Some(result) = self.message(id, &data).await? {
                             return Ok(result);
                         }
                     }
