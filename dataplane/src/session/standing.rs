@@ -23,10 +23,12 @@ use crate::{
 };
 
 /// Requests of one session, bytes of one, and bytes of all of a node: what is more is lost
-/// with the session's home.
+/// with the session's home, or with the backend's memory.
 const MOST: usize = 1_000;
 const LONGEST: usize = 8 << 10;
-const ALL_BYTES: usize = 64 << 20;
+const ALL_BYTES: usize = 32 << 20;
+/// What keeping one costs beside its bytes.
+const AROUND: usize = 192;
 
 /// The standing requests of a session.
 #[derive(Default)]
@@ -47,26 +49,36 @@ enum Subject {
 struct Request {
     body: Bytes,
     shared: Arc<Shared>,
+    /// Bytes that it holds.
+    size: usize,
+}
+
+impl Subject {
+    fn len(&self) -> usize {
+        match self {
+            Self::LogLevel => 0,
+            Self::Resource(uri) => uri.len(),
+        }
+    }
 }
 
 impl Request {
-    fn new(body: &[u8], shared: &Arc<Shared>) -> Option<Self> {
+    fn new(body: &[u8], subject: &Subject, shared: &Arc<Shared>) -> Option<Self> {
         let room = &shared.standing;
-        let size = body.len();
-        if size > LONGEST || room.fetch_add(size, Ordering::Relaxed) + size > ALL_BYTES {
+        let size = AROUND + body.len() + subject.len();
+        if body.len() > LONGEST || room.fetch_add(size, Ordering::Relaxed) + size > ALL_BYTES {
             room.fetch_sub(size, Ordering::Relaxed);
             return None;
         }
         // Of a buffer of its own: that of a connection is larger.
         let (body, shared) = (Bytes::copy_from_slice(body), shared.clone());
-        Some(Self { body, shared })
+        Some(Self { body, shared, size })
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let size = self.body.len();
-        self.shared.standing.fetch_sub(size, Ordering::Relaxed);
+        self.shared.standing.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
@@ -95,7 +107,7 @@ impl Session {
         let known = requests.remove(&subject).is_some();
         if method != Method::Unsubscribe
             && (known || requests.len() < MOST)
-            && let Some(request) = Request::new(body, &self.shared)
+            && let Some(request) = Request::new(body, &subject, &self.shared)
         {
             requests.insert(subject, request);
         }
@@ -120,6 +132,16 @@ impl Session {
     /// Whether any were made here.
     pub(super) fn has_standing(&self) -> bool {
         !self.stands_elsewhere() && !self.standing.requests.lock().is_empty()
+    }
+
+    /// The resources that its client is subscribed to.
+    pub(crate) fn subscriptions(&self) -> Vec<Box<str>> {
+        let requests = self.standing.requests.lock();
+        let resources = requests.keys().filter_map(|subject| match subject {
+            Subject::Resource(uri) => Some(uri.clone()),
+            Subject::LogLevel => None,
+        });
+        resources.collect()
     }
 
     /// The requests that stand.
@@ -168,9 +190,9 @@ mod tests {
         say(&session, Method::Subscribe, &long, true);
         assert_eq!(session.take_up().len(), MOST);
         assert!(session.take_up().is_empty(), "they are made once");
-        let held: usize = session.standing().iter().map(Bytes::len).sum();
+        let bodies: usize = session.standing().iter().map(Bytes::len).sum();
         let shared = session.shared.clone();
-        assert_eq!(shared.standing.load(Ordering::Relaxed), held);
+        assert!(shared.standing.load(Ordering::Relaxed) > bodies);
         sessions.end(&id, &session);
         drop(session);
         assert_eq!(shared.standing.load(Ordering::Relaxed), 0);

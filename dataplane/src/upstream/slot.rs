@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Weak, atomic::AtomicBool},
 };
 
@@ -33,8 +34,8 @@ pub struct Slot {
     pub(super) opening: tokio::sync::Mutex<()>,
     /// Whether somebody reads what comes in the session outside of calls.
     pub(super) listened: AtomicBool,
-    /// Resources that the client is subscribed to there.
-    subscriptions: Mutex<BTreeSet<Box<str>>>,
+    /// Which of its client's subscriptions are there, by the hash of the URI.
+    subscriptions: Mutex<BTreeSet<u64>>,
 }
 
 /// Subscriptions of a session at one backend that are made again.
@@ -62,19 +63,27 @@ impl Slot {
         self.live.swap(None)
     }
 
-    /// The client has subscribed to a resource, or to it no longer.
-    pub(super) fn subscribed(&self, uri: Box<str>, begins: bool) {
+    /// The client has subscribed to a resource there, or to it no longer.
+    pub(super) fn subscribed(&self, uri: &str, begins: bool) {
         let mut all = self.subscriptions.lock();
         if !begins {
-            all.remove(&uri);
+            all.remove(&hash(uri));
         } else if all.len() < MOST {
-            all.insert(uri);
+            all.insert(hash(uri));
         }
     }
 
-    /// What it is subscribed to.
-    pub(super) fn subscriptions(&self) -> Vec<Box<str>> {
-        self.subscriptions.lock().iter().cloned().collect()
+    /// Those of these that it is subscribed to there.
+    pub(super) fn subscriptions(&self, all: Vec<Box<str>>) -> Vec<Box<str>> {
+        let own = self.subscriptions.lock();
+        all.into_iter()
+            .filter(|uri| own.contains(&hash(uri)))
+            .collect()
+    }
+
+    /// Whether there are any.
+    pub(super) fn has_subscriptions(&self) -> bool {
+        !self.subscriptions.lock().is_empty()
     }
 
     /// Whether its backend is gone.
@@ -85,4 +94,10 @@ impl Slot {
             .as_ref()
             .is_some_and(|live| live.backend.strong_count() == 0)
     }
+}
+
+fn hash(uri: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    uri.hash(&mut hasher);
+    hasher.finish()
 }

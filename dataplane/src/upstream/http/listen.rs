@@ -121,7 +121,7 @@ impl Http {
                 }
                 // The session is forgotten there, and with it what the client has subscribed
                 // to: that need not wait for its next call.
-                Ok(None) if is_offered && !slot.subscriptions().is_empty() => {
+                Ok(None) if is_offered && slot.has_subscriptions() => {
                     slot.forget(&live);
                     while Box::pin(self.open(worker, slot, Some(session)))
                         .await

@@ -113,7 +113,9 @@ impl Http {
         .await?;
         slot.set(live.clone());
         self.remember(slot);
-        self.subscribe_again(worker, slot, &live);
+        if let Some(client) = client {
+            self.subscribe_again(worker, client, slot, &live);
+        }
         unused.keep();
         match client {
             Some(client) if client.is_leased() => {

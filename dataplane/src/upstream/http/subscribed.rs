@@ -7,6 +7,7 @@ use crate::{
     call::{Call, Method, Reply, WorkerId},
     envelope,
     error::CallError,
+    session::Session,
     upstream::slot::{Live, Slot},
 };
 
@@ -33,17 +34,23 @@ impl Http {
             && matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none())
         {
             let slot = session.upstream(self.0.serial);
-            slot.subscribed(uri, begins);
+            slot.subscribed(&uri, begins);
         }
         reply
     }
 
     /// Makes in this session what was made in the one before.
-    pub(super) fn subscribe_again(&self, worker: WorkerId, slot: &Arc<Slot>, live: &Arc<Live>) {
-        let uris = slot.subscriptions();
-        if uris.is_empty() {
+    pub(super) fn subscribe_again(
+        &self,
+        worker: WorkerId,
+        client: &Session,
+        slot: &Slot,
+        live: &Arc<Live>,
+    ) {
+        if !slot.has_subscriptions() {
             return;
         }
+        let uris = slot.subscriptions(client.subscriptions());
         let (http, live) = (self.clone(), live.clone());
         tokio::spawn(async move {
             for uri in uris {
