@@ -29,10 +29,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use tokio::sync::broadcast;
 
 use asked::Owed;
-use ended::Ended;
-pub use ended::Endings;
+pub use ended::{Ended, Ending, Endings, Owner};
 pub use home::Home;
 use inflight::InFlight;
 use lease::{Idle, Leased};
@@ -81,6 +81,7 @@ pub struct Session {
     name: String,
     principal: String,
     gateway: String,
+    owner: Owner,
     expires: u64,
     home: Option<Home>,
     /// The negotiated version.
@@ -183,6 +184,15 @@ impl Session {
         self.leased.is_some()
     }
 
+    /// That it has ended.
+    fn ending(&self) -> Ending {
+        Ending::One {
+            owner: self.owner,
+            name: self.name.as_str().into(),
+            expires: self.expires,
+        }
+    }
+
     fn is_of(&self, gateway: &str, principal: &str) -> bool {
         self.gateway == gateway && self.principal == principal
     }
@@ -220,6 +230,8 @@ pub struct Sessions {
     /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<Known>,
     ended: Mutex<Ended>,
+    /// What is added to them here.
+    news: broadcast::Sender<Ending>,
     /// Sessions of calls whose clients have none.
     idle: Arc<Mutex<Idle>>,
     /// This node: where those live that it opens.
@@ -246,6 +258,7 @@ impl Sessions {
             own: Mutex::new(ring),
             live: Mutex::default(),
             ended: Mutex::default(),
+            news: broadcast::Sender::new(ended::UNTOLD),
             idle: Arc::default(),
             home: None,
         }
@@ -320,19 +333,24 @@ impl Sessions {
             .ring
             .load()
             .open::<Token>(id, binding(gateway, principal))?;
-        let is_over = |name| self.ended.lock().contains(name, opened.expires);
-        if is_over(&opened.value.n) {
-            return None;
-        }
         let version = ProtocolVersion::parse(&opened.value.p)?;
         let (shared, expires) = (self.shared.clone(), opened.expires);
         let session = session(opened.value, version, expires, gateway, principal, shared);
+        let ended = self.ended.lock();
+        if ended.contains(session.owner, &session.name, expires) {
+            return None;
+        }
+        drop(ended);
         Some(self.keep(id.to_owned(), session))
     }
 
     /// Ends a session: its id is good no longer.
     pub fn end(&self, id: &str, session: &Session) {
-        self.ended.lock().tell(&session.name, session.expires);
+        let mut ended = self.ended.lock();
+        ended.add(session.ending());
+        // Nobody may be there to hear it.
+        let _ = self.news.send(session.ending());
+        drop(ended);
         self.live.lock().remove(id);
         session.close_streams();
     }
@@ -340,31 +358,27 @@ impl Sessions {
     /// What has ended, and what ends from now on.
     #[must_use]
     pub fn endings(&self) -> Endings {
-        self.ended.lock().endings()
+        let ended = self.ended.lock();
+        Endings {
+            known: ended.endings().collect(),
+            news: self.news.subscribe(),
+        }
     }
 
-    /// Ends sessions that were ended on other nodes: these, by name and expiry, and all
-    /// that expire by then. Gives those that had something here.
+    /// Ends sessions that were ended on other nodes. Gives those that had something here.
     #[must_use]
-    pub fn ended_elsewhere(
-        &self,
-        names: HashMap<String, u64>,
-        all_until: u64,
-    ) -> Vec<Arc<Session>> {
+    pub fn ended_elsewhere(&self, told: &Ended) -> Vec<Arc<Session>> {
         let mut ended = self.ended.lock();
-        ended.add_all_until(all_until);
+        told.endings().for_each(|ending| ended.add(ending));
+        drop(ended);
         let mut gone = Vec::new();
         self.live.lock().retain(|_, session| {
-            let ends = session.expires <= all_until || names.contains_key(&session.name);
+            let ends = told.contains(session.owner, &session.name, session.expires);
             if ends {
                 gone.push(session.clone());
             }
             !ends
         });
-        for (name, expires) in names {
-            ended.add(name.into(), expires);
-        }
-        drop(ended);
         for session in &gone {
             session.close_streams();
         }
@@ -416,7 +430,7 @@ impl Sessions {
         });
         let mut ended = self.ended.lock();
         for session in &gone {
-            ended.add(session.name.as_str().into(), session.expires);
+            ended.add(session.ending());
         }
         gone
     }
@@ -523,6 +537,7 @@ fn session(
     Session {
         name: token.n,
         home: token.h,
+        owner: Owner::new(gateway, principal),
         principal: principal.to_owned(),
         gateway: gateway.to_owned(),
         expires,

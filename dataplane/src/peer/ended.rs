@@ -2,10 +2,11 @@
 //! everywhere, and none may be taken up again.
 //!
 //! Each tells each of its peers, on a stream that the other one has opened: first all
-//! that it knows of, then those that end, as text: a line `NAME EXPIRES` for a session,
-//! `* EXPIRES` for all that expire by then (seconds since 1970-01-01 UTC).
+//! that it knows of, then those that end, as text: a line `NAME EXPIRES OWNER` for a
+//! session, `* EXPIRES OWNER` for all of an owner that expire by then, `* EXPIRES` for
+//! everybody's (seconds since 1970-01-01 UTC).
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -14,7 +15,7 @@ use tokio::sync::{broadcast, watch};
 use crate::{
     body::Events,
     node::Node,
-    session::{Session, Sessions},
+    session::{Ended, Ending, Session, Sessions},
     upstream,
 };
 
@@ -27,15 +28,13 @@ const TOGETHER: usize = 512;
 /// asks anew.
 pub(super) fn tell(sessions: &Sessions, mut until: watch::Receiver<bool>) -> Events {
     let endings = sessions.endings();
-    let all = format!("* {}\n", endings.all_until);
     let known: Vec<_> = endings
         .known
         .chunks(TOGETHER)
-        .map(|names| names.iter().map(line).collect::<String>())
+        .map(|endings| endings.iter().map(line).collect::<String>())
         .collect();
-    let known = stream::iter([all].into_iter().chain(known));
     let news = stream::unfold(endings.news, async |mut news| {
-        let first: (Arc<str>, u64) = news.recv().await.ok()?;
+        let first = news.recv().await.ok()?;
         let mut text = line(&first);
         loop {
             match news.try_recv() {
@@ -50,20 +49,49 @@ pub(super) fn tell(sessions: &Sessions, mut until: watch::Receiver<bool>) -> Eve
         // The sender being gone means the same.
         let _ = until.wait_for(|stop| *stop).await;
     };
-    let told = known.chain(news).map(Bytes::from);
+    let told = stream::iter(known).chain(news).map(Bytes::from);
     Box::pin(told.take_until(Box::pin(stopped)))
 }
 
-fn line((name, expires): &(Arc<str>, u64)) -> String {
-    format!("{name} {expires}\n")
+fn line(ending: &Ending) -> String {
+    match ending {
+        Ending::One {
+            owner,
+            name,
+            expires,
+        } => format!("{name} {expires} {owner}\n"),
+        Ending::Until {
+            owner: Some(owner),
+            expires,
+        } => format!("* {expires} {owner}\n"),
+        Ending::Until {
+            owner: None,
+            expires,
+        } => format!("* {expires}\n"),
+    }
+}
+
+fn read(line: &[u8]) -> Option<Ending> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let (name, expires) = (words.next()?, words.next()?.parse().ok()?);
+    let owner = words.next().map(str::parse).transpose().ok()?;
+    let ending = match (name, owner) {
+        ("*", owner) => Ending::Until { owner, expires },
+        (name, Some(owner)) if name.len() <= LONGEST => Ending::One {
+            owner,
+            name: name.into(),
+            expires,
+        },
+        _ => return None,
+    };
+    words.next().is_none().then_some(ending)
 }
 
 /// What a peer has told, as it arrives.
 #[derive(Default)]
 pub(super) struct Told {
     rest: Vec<u8>,
-    names: HashMap<String, u64>,
-    all_until: u64,
+    ended: Ended,
 }
 
 /// A peer says what no version says.
@@ -77,20 +105,8 @@ impl Told {
         let end = self.rest.iter().rposition(|byte| *byte == b'\n');
         let lines = end.map_or(0, |end| end + 1);
         for line in self.rest[..lines].split(|byte| *byte == b'\n') {
-            if line.is_empty() {
-                continue;
-            }
-            let line = std::str::from_utf8(line).ok();
-            let (name, expires) = line
-                .and_then(|line| line.split_once(' '))
-                .ok_or(NotUnderstood)?;
-            let expires = expires.parse().map_err(|_| NotUnderstood)?;
-            if name == "*" {
-                self.all_until = self.all_until.max(expires);
-            } else if name.len() > LONGEST {
-                return Err(NotUnderstood);
-            } else {
-                self.names.insert(name.to_owned(), expires);
+            if !line.is_empty() {
+                self.ended.add(read(line).ok_or(NotUnderstood)?);
             }
         }
         self.rest.drain(..lines);
@@ -102,9 +118,9 @@ impl Told {
 
     /// Holds what has arrived whole against the sessions here.
     pub(super) fn apply(&mut self, node: &Arc<Node>) {
-        let names = std::mem::take(&mut self.names);
-        if !names.is_empty() || self.all_until > 0 {
-            close(node, &node.sessions.ended_elsewhere(names, self.all_until));
+        let ended = std::mem::take(&mut self.ended);
+        if !ended.is_empty() {
+            close(node, &node.sessions.ended_elsewhere(&ended));
         }
     }
 }
@@ -147,14 +163,14 @@ mod tests {
         let mut told = tell(&here, stopped);
         ids[1_400..].iter().for_each(end);
         let mut heard = Told::default();
-        while heard.names.len() < ids.len() {
+        while heard.ended.endings().count() <= ids.len() {
             let bytes = told.next().await.unwrap();
             // However it is cut.
             for byte in bytes.chunks(7) {
                 heard.add(byte).unwrap();
             }
         }
-        let gone = there.ended_elsewhere(std::mem::take(&mut heard.names), heard.all_until);
+        let gone = there.ended_elsewhere(&heard.ended);
         assert_eq!(gone.len(), 1, "the one in use");
         assert!(ids.iter().all(|id| there.find(id, "p/a", "p").is_none()));
         assert!(there.find(&create(&here), "p/a", "p").is_some());
@@ -163,11 +179,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_is_understood_as_it_was_meant() {
+        let of = |owner: &str| format!("{owner:0>32}").parse().unwrap();
+        let (owner, expires) = (of("a1"), 17);
+        for ending in [
+            Ending::One {
+                owner,
+                name: "0123456789ab".into(),
+                expires,
+            },
+            Ending::Until {
+                owner: Some(owner),
+                expires,
+            },
+            Ending::Until {
+                owner: None,
+                expires,
+            },
+        ] {
+            assert_eq!(read(line(&ending).trim().as_bytes()), Some(ending));
+        }
+    }
+
+    #[test]
     fn what_no_peer_says_is_not_taken() {
         for odd in [
             "name\n",
             "name x\n",
-            "name -1\n",
+            "name 1\n",
+            "name 1 a\n",
+            "* 1 00000000000000000000000000000000 x\n",
+            "name -1 00000000000000000000000000000000\n",
             "\u{ff} \n",
             &"n".repeat(600),
         ] {
