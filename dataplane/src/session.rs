@@ -8,6 +8,7 @@ pub mod asked;
 mod ended;
 mod home;
 pub mod inflight;
+mod known;
 pub(crate) mod lease;
 pub mod resume;
 pub(crate) mod standing;
@@ -15,7 +16,6 @@ pub mod stream;
 pub(crate) mod waiting;
 
 use std::{
-    collections::HashMap,
     io,
     sync::{
         Arc,
@@ -35,6 +35,7 @@ use asked::Owed;
 pub use ended::{Ended, Ending, Endings, Owner};
 pub use home::Home;
 use inflight::InFlight;
+use known::Known;
 use lease::{Idle, Leased};
 use standing::Standing;
 use stream::Streams;
@@ -53,8 +54,6 @@ pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// A session not used for this long loses its upstream sessions; they are made
 /// again when it comes back.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-/// Sessions whose upstream sessions a node keeps; over it, the longest unused go.
-const MOST: usize = 50_000;
 /// Longest `clientInfo` that is kept whole; the session id is an HTTP header.
 const CLIENT_INFO_MAX: usize = 512;
 /// Longest `capabilities` that are kept.
@@ -219,15 +218,10 @@ impl Session {
     }
 }
 
-/// Ids are some hundred bytes, which only this node can make: no need of a hash that withstands
-/// chosen ones.
-type Known = HashMap<String, Arc<Session>, foldhash::fast::RandomState>;
-
 /// The sessions that a node has met.
 pub struct Sessions {
     shared: Arc<Shared>,
     own: Mutex<KeyRing>,
-    /// By session id as on the wire: an id found here has been opened before.
     live: Mutex<Known>,
     ended: Mutex<Ended>,
     /// What is added to them here.
@@ -315,7 +309,7 @@ impl Sessions {
             principal,
             self.shared.clone(),
         );
-        self.keep(id.clone(), session);
+        self.live.lock().keep(id.clone(), session);
         Ok(id)
     }
 
@@ -336,23 +330,22 @@ impl Sessions {
         let version = ProtocolVersion::parse(&opened.value.p)?;
         let (shared, expires) = (self.shared.clone(), opened.expires);
         let session = session(opened.value, version, expires, gateway, principal, shared);
-        let ended = self.ended.lock();
-        if ended.contains(session.owner, &session.name, expires) {
-            return None;
-        }
-        drop(ended);
-        Some(self.keep(id.to_owned(), session))
+        self.keep(id, session)
     }
 
-    /// Ends a session: its id is good no longer.
-    pub fn end(&self, id: &str, session: &Session) {
+    /// Ends a session: its id is good no longer. Gives what of it was here.
+    pub fn end(&self, id: &str, session: &Session) -> Option<Arc<Session>> {
         let mut ended = self.ended.lock();
         ended.add(session.ending());
         // Nobody may be there to hear it.
         let _ = self.news.send(session.ending());
         drop(ended);
-        self.live.lock().remove(id);
         session.close_streams();
+        // Another one, where it was forgotten and found again meanwhile.
+        self.live
+            .lock()
+            .remove(id)
+            .inspect(|kept| kept.close_streams())
     }
 
     /// What has ended, and what ends from now on.
@@ -371,14 +364,10 @@ impl Sessions {
         let mut ended = self.ended.lock();
         told.endings().for_each(|ending| ended.add(ending));
         drop(ended);
-        let mut gone = Vec::new();
-        self.live.lock().retain(|_, session| {
-            let ends = told.contains(session.owner, &session.name, session.expires);
-            if ends {
-                gone.push(session.clone());
-            }
-            !ends
-        });
+        let gone = self
+            .live
+            .lock()
+            .take_if(|_, session| told.contains(session.owner, &session.name, session.expires));
         for session in &gone {
             session.close_streams();
         }
@@ -392,16 +381,13 @@ impl Sessions {
         let ring = ring.opening(&self.own.lock());
         self.shared.ring.store(Arc::new(ring));
         let ring = self.shared.ring.load();
-        let mut gone = Vec::new();
-        self.live.lock().retain(|id, session| {
+        let gone = self.live.lock().take_if(|id, session| {
             let binding = binding(&session.gateway, &session.principal);
-            let opens = ring.open::<Token>(id, binding).is_some();
-            if !opens {
-                session.close_streams();
-                gone.push(session.clone());
-            }
-            opens
+            ring.open::<Token>(id, binding).is_none()
         });
+        for session in &gone {
+            session.close_streams();
+        }
         gone
     }
 
@@ -419,17 +405,10 @@ impl Sessions {
             let of = session.gateway.split_once('/').map(|(of, _)| of);
             session.principal == principal && (project.is_empty() || of == Some(project))
         };
-        let mut gone = Vec::new();
-        self.live.lock().retain(|_, session| {
-            let ends = is_meant(session);
-            if ends {
-                session.close_streams();
-                gone.push(session.clone());
-            }
-            !ends
-        });
+        let gone = self.live.lock().take_if(|_, session| is_meant(session));
         let mut ended = self.ended.lock();
         for session in &gone {
+            session.close_streams();
             ended.add(session.ending());
         }
         gone
@@ -474,48 +453,30 @@ impl Sessions {
         let now = sealed::now().as_secs();
         self.ended.lock().forget_expired(now);
         let mut gone = self.sweep_leased();
-        self.live.lock().retain(|_, session| {
+        let over = self.live.lock().take_if(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
             let used =
                 idle < IDLE.as_secs() || session.sweep_streams() || session.stands_elsewhere();
-            let keep = session.expires > now && used;
-            if !keep {
-                session.close_streams();
-                gone.push(session.clone());
-            }
-            keep
+            session.expires <= now || !used
         });
+        for session in &over {
+            session.close_streams();
+        }
+        gone.extend(over);
         gone
     }
 
-    fn keep(&self, id: String, session: Session) -> Arc<Session> {
+    /// Keeps a session that was opened by its id; `None`: it has ended.
+    fn keep(&self, id: &str, session: Session) -> Option<Arc<Session>> {
         let mut live = self.live.lock();
-        if live.len() >= MOST {
-            drop_longest_unused(&mut live);
+        // Under that lock: who ends it now takes it out again.
+        let ended = self.ended.lock();
+        if ended.contains(session.owner, &session.name, session.expires) {
+            return None;
         }
-        // Two requests may have opened the same id at once: the first stays.
-        live.entry(id).or_insert_with(|| Arc::new(session)).clone()
+        drop(ended);
+        Some(live.keep(id.to_owned(), session))
     }
-}
-
-/// Makes room by a sixteenth: the scan is paid for seldom.
-fn drop_longest_unused(live: &mut Known) {
-    let mut times: Vec<_> = live
-        .values()
-        .map(|s| s.last_used.load(Ordering::Relaxed))
-        .collect();
-    let at = times.len() / 16;
-    let (_, limit, _) = times.select_nth_unstable(at);
-    let limit = *limit;
-    let mut room = at + 1;
-    live.retain(|_, session| {
-        // One whose calls or streams are under way would lose what its client is asked.
-        let drop = room > 0
-            && session.last_used.load(Ordering::Relaxed) <= limit
-            && Arc::strong_count(session) == 1;
-        room -= usize::from(drop);
-        !drop
-    });
 }
 
 fn binding<'a>(gateway: &'a str, principal: &'a str) -> Binding<'a> {

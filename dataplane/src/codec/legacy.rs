@@ -77,14 +77,13 @@ pub async fn delete(inbound: &Inbound) -> Response<Body> {
         Err(refusal) => return *refusal,
         Ok(session) => session,
     };
-    if let Some(id) = session_id(&inbound.headers) {
-        inbound.node.sessions.end(id, &session);
-    }
+    let kept = session_id(&inbound.headers).and_then(|id| inbound.node.sessions.end(id, &session));
     if let Some(answer) = relay::elsewhere(inbound, &session, Verb::DELETE, None) {
         // Whatever came of it: the home may have heard already, or be gone.
         drop(answer.await);
     }
-    ended::close(&inbound.node, &[session]);
+    let gone: Vec<_> = [session].into_iter().chain(kept).collect();
+    ended::close(&inbound.node, &gone);
     empty(StatusCode::NO_CONTENT)
 }
 

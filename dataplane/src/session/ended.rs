@@ -7,8 +7,6 @@ use tokio::sync::broadcast;
 
 /// Ended sessions that are remembered one by one, and owners of whom any are.
 const MOST: usize = 100_000;
-/// What is left of them when room is made.
-const ENOUGH: usize = MOST - MOST / 16;
 /// Of those that end, as many may wait to be told to others.
 pub(super) const UNTOLD: usize = 4096;
 
@@ -52,13 +50,15 @@ pub struct Endings {
 /// their age alone: every id of that owner that is as old counts as ended then. A client
 /// whose session was not opens a new one (404, as the specification has it); what was ended
 /// never comes back. Only where too many owners have ended any, this is so for all of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ended {
     owners: HashMap<Owner, Of>,
     /// Names in all of them.
     names: usize,
     /// Ids that expire by then have ended.
     all_until: u64,
+    /// Names and owners that it has room for.
+    most: usize,
 }
 
 /// What of one owner has ended.
@@ -100,7 +100,22 @@ impl FromStr for Owner {
     }
 }
 
+impl Default for Ended {
+    fn default() -> Self {
+        Self::with_room_for(MOST)
+    }
+}
+
 impl Ended {
+    fn with_room_for(most: usize) -> Self {
+        Self {
+            owners: HashMap::new(),
+            names: 0,
+            all_until: 0,
+            most,
+        }
+    }
+
     /// Whether nothing has.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -177,20 +192,22 @@ impl Ended {
     }
 
     fn make_room(&mut self) {
-        if self.is_within(MOST) {
+        if self.is_within(self.most) {
             return;
         }
+        // By a sixteenth: the scan is paid for seldom.
+        let enough = self.most - self.most / 16;
         let owners = self.owners.iter();
         let mut most: Vec<_> = owners.map(|(owner, of)| (of.names.len(), *owner)).collect();
         most.sort_unstable();
         while let Some((_, owner)) = most.pop()
-            && !self.is_within(ENOUGH)
+            && !self.is_within(enough)
         {
             if let Some(of) = self.owners.get_mut(&owner) {
                 self.names -= of.forget_until(of.half());
             }
         }
-        if !self.is_within(ENOUGH) {
+        if !self.is_within(enough) {
             self.forget_oldest_owners();
         }
     }
@@ -234,6 +251,8 @@ impl Of {
 mod tests {
     use super::*;
 
+    const MOST: usize = 5_000;
+
     fn one(owner: Owner, n: u64, expires: u64) -> Ending {
         Ending::One {
             owner,
@@ -244,7 +263,7 @@ mod tests {
 
     #[test]
     fn however_many_sessions_end_none_comes_back_and_who_has_ended_most_pays() {
-        let mut ended = Ended::default();
+        let mut ended = Ended::with_room_for(MOST);
         let (flood, other) = (Owner::new("p/a", "x"), Owner::new("p/a", "y"));
         for n in 0..50 {
             ended.add(one(other, n, 1_000 + n));
@@ -267,7 +286,7 @@ mod tests {
 
     #[test]
     fn however_many_owners_end_theirs_none_comes_back_and_memory_stays() {
-        let mut ended = Ended::default();
+        let mut ended = Ended::with_room_for(MOST);
         let count = MOST as u64 * 5 / 4;
         let owner = |n: u64| Owner(u128::from(n).to_be_bytes());
         for n in 0..count {

@@ -37,6 +37,47 @@ fn an_ended_session_stays_ended() {
 }
 
 #[test]
+fn a_session_that_ends_while_it_is_taken_up_stays_ended() {
+    let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+    let id = sessions.create("default/a", "p", V, b"{}", b"{}").unwrap();
+    // One request has found that it has not ended.
+    let taken = sessions.live.lock().remove(&id).unwrap();
+    sessions.end(&id, &taken);
+    let taken = Arc::into_inner(taken).unwrap();
+    assert!(sessions.keep(&id, taken).is_none());
+    assert!(sessions.is_empty());
+}
+
+#[test]
+fn who_opens_many_sessions_pushes_out_only_their_own() {
+    let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+    *sessions.live.lock() = Known::with_room_for(160);
+    let create = |principal| {
+        let id = sessions.create("p/a", principal, V, b"{}", b"{}").unwrap();
+        let session = sessions.find(&id, "p/a", principal).unwrap();
+        (id, session)
+    };
+    // Long ago.
+    let is_old = |(id, session): (String, Arc<Session>)| {
+        session.last_used.store(1, Ordering::Relaxed);
+        id
+    };
+    let others: Vec<_> = (0..10).map(|_| is_old(create("other"))).collect();
+    let first = is_old(create("flood"));
+    let (in_use, session) = create("flood");
+    session.last_used.store(1, Ordering::Relaxed);
+    let mut last = String::new();
+    for _ in 0..1_000 {
+        last = create("flood").0;
+        assert!(sessions.len() <= 160);
+    }
+    let live = sessions.live.lock();
+    assert!(others.iter().all(|id| live.get(id).is_some()));
+    assert!(live.get(&in_use).is_some() && live.get(&last).is_some());
+    assert!(live.get(&first).is_none());
+}
+
+#[test]
 fn new_keys_end_the_sessions_that_they_do_not_open() {
     let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
     let own = sessions.create("p/a", "p", V, b"{}", b"{}").unwrap();
