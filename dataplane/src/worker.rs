@@ -4,6 +4,7 @@
 //! (`SO_REUSEPORT` would skew few long connections, and reset queued ones when
 //! a listener closes). A connection never leaves its worker.
 
+mod http2;
 mod idle;
 
 use std::{
@@ -19,11 +20,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use socket2::{SockFilter, SockRef};
 use tokio::{
@@ -42,14 +40,10 @@ use idle::{Busy, Idle, Watched};
 
 /// A client of HTTP/1 that does not finish its request head in this time, idle time before
 /// it included, is hung up on, or up to a fifth later; so is one that takes nothing of an
-/// answer for as long.
+/// answer for as long. One of HTTP/2 loses that answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Silence after which the system asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Requests that a client of HTTP/2 may have under way on one connection.
-const STREAMS: u32 = 256;
-/// Longest head of a request over HTTP/2, in bytes.
-const HEAD_MOST: u32 = 64 << 10;
 /// How long connections that were being opened when the listener was barred have to be accepted and
 /// to bring their request. Less than the second after which a barred client asks again.
 const LATE: Duration = Duration::from_millis(500);
@@ -294,7 +288,7 @@ async fn connection(
                 () = stopped(&mut over) => return Ok(()),
             };
             if preface {
-                serve_http2(node, worker, stream, stop).await
+                http2::serve(node, worker, stream, stop).await
             } else {
                 serve(node, worker, stream, stop).await
             }
@@ -302,7 +296,7 @@ async fn connection(
         Some(tls) => {
             let stream = tls.accept(stream).await?;
             if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
-                serve_http2(node, worker, stream, stop).await
+                http2::serve(node, worker, stream, stop).await
             } else {
                 serve(node, worker, stream, stop).await
             }
@@ -318,34 +312,6 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; START.len()];
     let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut start)).await??;
     Ok(peeked > 1 && START.starts_with(&start[..peeked]))
-}
-
-async fn serve_http2<I>(
-    node: Arc<Node>,
-    worker: WorkerId,
-    stream: I,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut leaving = node.drain.subscribe();
-    let service = service_fn(move |request| listen::serve(node.clone(), worker, request));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD_MOST)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
-        // GOAWAY: the client's next request is to find another replica.
-        () = stopped(&mut leaving) => {}
-        () = stopped(&mut stop) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
 }
 
 async fn serve<I>(
