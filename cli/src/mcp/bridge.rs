@@ -24,7 +24,9 @@ use reqwest::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
     task::{AbortHandle, JoinSet},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -39,6 +41,8 @@ use line::Line;
 const LONGEST: u64 = 16 << 20;
 /// How long answers may take that are still owed when the client has closed its end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// Behind this time a gateway has got a request, though its answer has not begun.
+const ARRIVED: Duration = Duration::from_secs(1);
 /// JSON-RPC's parse error.
 const PARSE_ERROR: i64 = -32_700;
 /// JSON-RPC's internal error.
@@ -51,11 +55,20 @@ pub(crate) struct Bridge<W> {
     headers: HeaderMap,
     out: tokio::sync::Mutex<W>,
     session: tokio::sync::RwLock<Session>,
-    /// What is under way of clients without sessions, by the source text of its id: there,
-    /// an end of the connection is what cancels.
-    under_way: Mutex<HashMap<String, AbortHandle>>,
+    /// What is under way, by the source text of its id.
+    under_way: Mutex<HashMap<String, UnderWay>>,
     /// Input schemas of tools whose arguments are to be in headers, too.
     schemas: Mutex<HashMap<String, Value>>,
+}
+
+/// A request that is not answered yet.
+struct UnderWay {
+    task: AbortHandle,
+    /// Of a client without sessions: an end of the connection is what cancels it.
+    stands_alone: bool,
+    since: Instant,
+    /// Closed when its answer has begun.
+    answer: watch::Receiver<()>,
 }
 
 /// That of a client with sessions.
@@ -146,37 +159,62 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Bridge<W> {
             return self.initialize(line).await;
         }
         if !line.is_request() {
-            if line.method == "notifications/cancelled" && self.cancel(&line) {
-                return;
+            if line.method == "notifications/cancelled" {
+                return self.cancel(line, requests).await;
             }
             return self.tell(line).await;
         }
-        let (id, is_modern) = (line.id.clone(), line.version.is_some());
+        let (id, stands_alone) = (line.id.clone(), line.version.is_some());
         let bridge = self.clone();
+        let (begun, answer) = watch::channel(());
         let mut under_way = self.under_way();
         let task = requests.spawn(async move {
             let id = line.id.clone();
-            bridge.ask(line).await;
+            bridge.ask(line, begun).await;
             bridge.under_way().remove(&id);
         });
-        if is_modern {
-            under_way.insert(id, task);
-        }
+        let since = Instant::now();
+        under_way.insert(
+            id,
+            UnderWay {
+                task,
+                stands_alone,
+                since,
+                answer,
+            },
+        );
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<String, AbortHandle>> {
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<String, UnderWay>> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether that was a request of a client without sessions, which ends with its connection.
-    fn cancel(&self, line: &Line) -> bool {
-        let ended = line
-            .cancels()
-            .and_then(|id| self.under_way().remove(&id))
-            .inspect(AbortHandle::abort);
-        ended.is_some()
+    /// Cancels a request: by the end of its connection where it stands alone. Else it is told,
+    /// but not before the request has arrived, which is on a connection of its own.
+    async fn cancel(self: &Arc<Self>, line: Line, requests: &mut JoinSet<()>) {
+        let wait = {
+            let mut under_way = self.under_way();
+            let id = line.cancels().unwrap_or_default();
+            match under_way.get(&id) {
+                Some(request) if request.stands_alone => {
+                    request.task.abort();
+                    under_way.remove(&id);
+                    return;
+                }
+                Some(request) => Some((request.answer.clone(), request.since + ARRIVED)),
+                None => None,
+            }
+        };
+        let Some((mut answer, arrived)) = wait else {
+            return self.tell(line).await;
+        };
+        let bridge = self.clone();
+        requests.spawn(async move {
+            let _ = timeout_at(arrived, answer.changed()).await;
+            bridge.tell(line).await;
+        });
     }
 
     /// Opens a session for the client.
@@ -231,15 +269,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Bridge<W> {
         session.listens = Some(task.abort_handle());
     }
 
-    /// A request, until its answer is written.
-    async fn ask(self: &Arc<Self>, line: Line) {
+    /// A request, until its answer is written. `begun` is dropped when that has begun.
+    async fn ask(self: &Arc<Self>, line: Line, begun: watch::Sender<()>) {
         let id = line.id.clone();
-        if let Err(why) = self.answered(line).await {
+        if let Err(why) = self.answered(line, begun).await {
             self.fail(&id, INTERNAL_ERROR, &why).await;
         }
     }
 
-    async fn answered(self: &Arc<Self>, line: Line) -> Result<(), String> {
+    async fn answered(
+        self: &Arc<Self>,
+        line: Line,
+        begun: watch::Sender<()>,
+    ) -> Result<(), String> {
         let mut first = true;
         loop {
             let (headers, number) = self.headers(&line).await;
@@ -250,6 +292,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Bridge<W> {
                 self.reopen(number).await?;
                 continue;
             }
+            drop(begun);
             return self.pass(&line, response, headers).await;
         }
     }

@@ -200,6 +200,25 @@ async fn a_client_on_stdio_is_asked_and_told_and_its_session_ends_with_it() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_at_once_is_cancelled_at_the_backend() -> Result<()> {
+    let (_talker, backend, fleet) = talking().await?;
+    let mut bridge = Bridge::start(&fleet.url)?;
+    bridge.open().await?;
+    for id in 1..=10 {
+        let params = json!({"name": "talker__wait", "arguments": {}});
+        let call = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        bridge.say(&call).await?;
+        let method = "notifications/cancelled";
+        let cancelled = json!({"jsonrpc": "2.0", "method": method, "params": {"requestId": id}});
+        bridge.say(&cancelled).await?;
+    }
+    until("all to be cancelled", || async {
+        (backend.seen_of("notifications/cancelled").len() == 10).then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_be_reached_and_who_refuses_is_said_in_an_answer() -> Result<()> {
     let (_talker, _backend, fleet) = talking().await?;
     let mut bridge = Bridge::start(&fleet.at("/nowhere"))?;

@@ -108,6 +108,30 @@ async fn messages_get_the_headers_of_their_session_and_answers_a_line_each() {
 }
 
 #[tokio::test]
+async fn what_cancels_a_request_comes_behind_it() {
+    let (server, mut pipe) = Pipe::to(|seen| result_of(seen, &json!({}))).await;
+    pipe.open().await;
+    for id in 0..20 {
+        pipe.say(&call(id)).await;
+        let params = json!({"requestId": id});
+        pipe.say(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
+            .await;
+        pipe.hear().await;
+    }
+    pipe.close().await;
+    let seen = server.seen.lock().await;
+    for id in 0..20 {
+        let place = |member: &dyn Fn(&Value) -> &Value| {
+            seen.iter()
+                .position(|seen| *member(&seen.body) == json!(id))
+        };
+        let call = place(&|body| &body["id"]);
+        let cancelled = place(&|body| &body["params"]["requestId"]);
+        assert!(call.is_some() && call < cancelled, "{call:?} {cancelled:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_forgotten_session_is_opened_again_and_the_call_repeated() {
     static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     let (server, mut pipe) = Pipe::to(|seen| match seen.body["params"]["name"].as_str() {
