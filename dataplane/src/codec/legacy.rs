@@ -1,6 +1,7 @@
 //! Clients of the `initialize` era, 2025-03-26 to 2025-11-25: sessions, and
 //! batches in the first of these revisions.
 
+mod batch;
 mod inbox;
 pub(crate) mod standing;
 mod streams;
@@ -8,7 +9,7 @@ mod streams;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future, stream};
+use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode};
 
 use super::{
@@ -29,9 +30,6 @@ use crate::{
 };
 
 pub use streams::get;
-
-/// Messages in a batch.
-const BATCH: usize = 100;
 
 /// Answers a POST of the legacy era.
 pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) -> Response<Body> {
@@ -58,7 +56,7 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
     match scanned {
         Ok(message) => one(inbound, session, message).await,
         Err(ScanError::Batch) if session.version == ProtocolVersion::V2025_03_26 => {
-            batch(inbound, session).await
+            batch::answer(inbound, session).await
         }
         Err(error) => {
             let (id, error) = unreadable(&error, &inbound.body);
@@ -118,88 +116,6 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
         Ok(Reply::Stream(messages)) => streams::of_call(&session, grace, messages, id),
         reply => respond(reply, id, Era::Legacy),
     }
-}
-
-/// The requests of a batch run side by side; the responses are one array
-/// (JSON-RPC 2.0, section 6). Notifications on the way are not kept.
-async fn batch(inbound: Inbound, session: Arc<Session>) -> Response<Body> {
-    let spans = match envelope::scan_batch(&inbound.body) {
-        Ok(spans) if spans.is_empty() || spans.len() > BATCH => {
-            let what = format!("a batch has 1 to {BATCH} messages");
-            return json(
-                StatusCode::BAD_REQUEST,
-                error_message(b"null", INVALID_REQUEST, &what, None),
-            );
-        }
-        Ok(spans) => spans,
-        Err(error) => {
-            let (_, error) = unreadable(&error, &inbound.body);
-            return json(StatusCode::BAD_REQUEST, error.to_message(b"null"));
-        }
-    };
-    let answers = spans.into_iter().map(|span| {
-        let body = inbound.body.slice(span.range());
-        let (inbound, session) = (&inbound, session.clone());
-        async move { element(inbound, session, body).await }
-    });
-    let answers: Vec<Bytes> = future::join_all(answers)
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
-    if answers.is_empty() {
-        return empty(StatusCode::ACCEPTED);
-    }
-    let mut out = vec![b'['];
-    for (place, answer) in answers.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(answer);
-    }
-    out.push(b']');
-    json(StatusCode::OK, out.into())
-}
-
-async fn element(inbound: &Inbound, session: Arc<Session>, body: Bytes) -> Option<Bytes> {
-    let message = match envelope::scan(&body) {
-        Ok(message) if message.kind == Kind::Request => message,
-        Ok(other) => {
-            // There is no place for what is wrong with an answer.
-            let _ = inbox::take(inbound, &session, &body, &other).await;
-            return None;
-        }
-        Err(error) => {
-            let (id, error) = unreadable(&error, &body);
-            return Some(error.to_message(id.as_deref().unwrap_or(b"null")));
-        }
-    };
-    let id = message
-        .id
-        .map_or_else(Bytes::new, |span| body.slice(span.range()));
-    let asking = session.clone();
-    let call = call(inbound, session, body, message);
-    Some(
-        match stack::answer(&inbound.node, inbound.gateway.clone(), call).await {
-            Ok(Reply::Whole(answer)) => answer.body,
-            Ok(Reply::Parts(parts)) => parts.concat().into(),
-            Ok(Reply::Stream(mut messages)) => {
-                let mut last = Bytes::new();
-                while let Some(message) = messages.next().await {
-                    let message = message.unwrap_or_else(|error| error.to_message(&id));
-                    // There is another stream for what the client is asked.
-                    match envelope::scan(&message) {
-                        Ok(other) if other.kind == Kind::Request => {
-                            asking.unsolicited(message);
-                        }
-                        _ => last = message,
-                    }
-                }
-                last
-            }
-            Err(error) => error.to_message(&id),
-        },
-    )
 }
 
 fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message) -> Call {

@@ -10,7 +10,7 @@ use fleet_tests::{
     fleet::{Fleet, LEGACY},
     wait::until,
 };
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 fn document(name: &str, url: &str) -> String {
@@ -104,6 +104,43 @@ async fn what_a_backend_asks_reaches_the_client_on_the_stream_of_the_call() -> R
                 .iter()
                 .all(|p| p.message["params"]["progressToken"] == "own-token"),
         "{progress:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_in_a_batch_comes_before_its_responses() -> Result<()> {
+    let talking = talking().await?;
+    let url = &talking.fleet.url;
+    let client = Client::legacy_that_can(url, "2025-03-26", json!({"sampling": {}})).await?;
+    let arguments = json!({"id": "q", "method": "sampling/createMessage", "params": {}});
+    let params = json!({"name": "talker__ask", "arguments": arguments});
+    let batch = json!([
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params},
+        {"jsonrpc": "2.0", "id": 2, "method": "ping"},
+    ]);
+    let accept = "application/json, text/event-stream".to_owned();
+    let mut headers = vec![("accept", accept)];
+    headers.push(("content-type", "application/json".to_owned()));
+    headers.extend(client.headers().iter().cloned());
+    let mut stream = Events::open(url, Method::POST, &headers, batch.to_string()).await?;
+    let question = stream.message().await?;
+    ensure!(question["method"] == "sampling/createMessage", "{question}");
+    let answer = result(&question["id"], json!({"role": "user"}));
+    ensure!(client.send(&answer).await?.status == StatusCode::ACCEPTED);
+    let responses = stream.message().await?;
+    let text = responses[0]["result"]["content"][0]["text"].as_str();
+    let told: Value = serde_json::from_str(text.with_context(|| responses.to_string())?)?;
+    ensure!(told["result"] == json!({"role": "user"}), "{told}");
+    ensure!(responses[1] == result(&json!(2), json!({})), "{responses}");
+    ensure!(stream.next().await?.is_none(), "the stream goes on");
+
+    // Nothing to ask, no stream.
+    let ping = json!({"jsonrpc": "2.0", "id": 3, "method": "ping"});
+    let answer = client.send(&json!([ping])).await?;
+    ensure!(
+        serde_json::from_slice::<Value>(&answer.body)? == json!([result(&json!(3), json!({}))]),
+        "{answer:?}"
     );
     Ok(())
 }
@@ -243,7 +280,7 @@ async fn what_belongs_to_no_call_reaches_the_stream_of_get() -> Result<()> {
     client.call("talker__tell", json!({})).await?;
     let listened = || async {
         let gets = backend.seen();
-        let gets = gets.iter().filter(|seen| seen.http == hyper::Method::GET);
+        let gets = gets.iter().filter(|seen| seen.http == Method::GET);
         (gets.count() == 1).then_some(())
     };
     until("one upstream stream", listened).await?;
@@ -301,7 +338,7 @@ async fn a_change_of_the_gateways_lists_is_told_to_who_listens() -> Result<()> {
     until("its upstream stream", || async {
         let seen = backend.seen();
         seen.iter()
-            .any(|seen| seen.http == hyper::Method::GET)
+            .any(|seen| seen.http == Method::GET)
             .then_some(())
     })
     .await?;
@@ -385,7 +422,7 @@ async fn a_client_that_does_not_read_loses_its_stream_and_grows_nothing() -> Res
     until("its upstream stream", || async {
         let seen = backend.seen();
         seen.iter()
-            .any(|seen| seen.http == hyper::Method::GET)
+            .any(|seen| seen.http == Method::GET)
             .then_some(())
     })
     .await?;
@@ -441,7 +478,7 @@ async fn a_subscription_reaches_the_stream_of_its_client() -> Result<()> {
     until("its upstream stream", || async {
         let seen = backend.seen();
         seen.iter()
-            .any(|seen| seen.http == hyper::Method::GET)
+            .any(|seen| seen.http == Method::GET)
             .then_some(())
     })
     .await?;
