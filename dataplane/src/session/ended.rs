@@ -243,6 +243,7 @@ impl Of {
         self.until = self.until.max(until);
         let before = self.names.len();
         self.names.retain(|_, expires| *expires > self.until);
+        self.names.shrink_to_fit();
         before - self.names.len()
     }
 }

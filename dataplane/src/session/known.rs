@@ -78,35 +78,39 @@ impl Known {
             .by_id
             .iter()
             .map(|(id, session)| {
+                // One whose calls or streams are under way would lose what its client is asked.
+                let is_idle = Arc::strong_count(session) == 1;
                 let used = session.last_used.load(Ordering::Relaxed);
-                (session.owner, Reverse(used), id, session)
+                (session.owner, is_idle, Reverse(used), id)
             })
             .collect();
-        all.sort_unstable_by_key(|(owner, used, ..)| (*owner, *used));
+        all.sort_unstable();
         let mut before: (Option<Owner>, usize) = (None, 0);
-        let mut idle = Vec::new();
-        for (owner, Reverse(used), id, session) in all {
+        let mut ranked = Vec::with_capacity(all.len());
+        for (owner, is_idle, Reverse(used), id) in all {
             let more = if before.0 == Some(owner) {
                 before.1 + 1
             } else {
                 0
             };
             before = (Some(owner), more);
-            // One whose calls or streams are under way would lose what its client is asked.
-            if Arc::strong_count(session) == 1 {
-                // How many of the same owner were used later, then how long ago.
-                idle.push((Reverse(more), used, id));
-            }
+            // How many of the same owner are in use or were later, then how long ago.
+            ranked.push((Reverse(more), used, is_idle, id));
         }
-        if idle.len() > step {
-            idle.select_nth_unstable(step);
-            idle.truncate(step);
+        // Nobody pays for another one's that are in use, but there is an end to it.
+        if ranked.len() >= 2 * self.most {
+            ranked.retain(|(_, _, is_idle, _)| *is_idle);
         }
-        let gone: Vec<_> = idle.into_iter().map(|(.., id)| id.clone()).collect();
+        if ranked.len() > step {
+            ranked.select_nth_unstable(step);
+            ranked.truncate(step);
+        }
+        let idle = ranked.into_iter().filter(|(_, _, is_idle, _)| *is_idle);
+        let gone: Vec<_> = idle.map(|(.., id)| id.clone()).collect();
         for id in gone {
             self.by_id.remove(&id);
         }
-        // Where all are in use, not for each one more.
+        // Where those are in use, not for each one more.
         self.full = self.most.max(self.len() + step);
     }
 }

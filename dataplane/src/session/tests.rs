@@ -1,4 +1,6 @@
-use super::*;
+use std::sync::atomic::Ordering;
+
+use super::{known::Known, *};
 
 const V: ProtocolVersion = ProtocolVersion::V2025_06_18;
 
@@ -75,6 +77,20 @@ fn who_opens_many_sessions_pushes_out_only_their_own() {
     assert!(others.iter().all(|id| live.get(id).is_some()));
     assert!(live.get(&in_use).is_some() && live.get(&last).is_some());
     assert!(live.get(&first).is_none());
+}
+
+#[test]
+fn who_has_many_sessions_in_use_pushes_out_no_others_but_there_is_an_end_to_it() {
+    let sessions = Sessions::new(KeyRing::of(&[[1; 32]]));
+    *sessions.live.lock() = Known::with_room_for(160);
+    let create = |principal| sessions.create("p/a", principal, V, b"{}", b"{}").unwrap();
+    let other = create("other");
+    let open = |_| sessions.find(&create("flood"), "p/a", "flood").unwrap();
+    let mut in_use: Vec<_> = (0..300).map(open).collect();
+    assert!(sessions.live.lock().get(&other).is_some());
+    in_use.extend((0..100).map(open));
+    assert!(sessions.live.lock().get(&other).is_none());
+    assert_eq!(sessions.len(), in_use.len());
 }
 
 #[test]
