@@ -48,6 +48,10 @@ impl Known {
         self.by_id.values()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Session>)> {
+        self.by_id.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }

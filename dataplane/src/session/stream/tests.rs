@@ -1,10 +1,15 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
-use crate::{call::ProtocolVersion, sealed::KeyRing, session::Sessions};
+use crate::{
+    call::ProtocolVersion,
+    catalog::announce::Seen,
+    sealed::KeyRing,
+    session::{Session, Sessions, streams::MOST},
+};
 
 const GRACE: Duration = Duration::from_secs(60);
 
