@@ -9,6 +9,7 @@ mod line;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,6 @@ use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
     task::{AbortHandle, JoinSet},
-    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -36,13 +36,12 @@ use super::{
 };
 use crate::output;
 use line::Line;
+use under_way::UnderWay;
 
 /// Longest message of the client, in bytes: what a gateway takes.
 const LONGEST: u64 = 16 << 20;
 /// How long answers may take that are still owed when the client has closed its end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Behind this time a gateway has got a request, though its answer has not begun.
-const ARRIVED: Duration = Duration::from_secs(1);
 /// JSON-RPC's parse error.
 const PARSE_ERROR: i64 = -32_700;
 /// JSON-RPC's internal error.
@@ -59,16 +58,6 @@ pub(crate) struct Bridge<W> {
     under_way: Mutex<HashMap<String, UnderWay>>,
     /// Input schemas of tools whose arguments are to be in headers, too.
     schemas: Mutex<HashMap<String, Value>>,
-}
-
-/// A request that is not answered yet.
-struct UnderWay {
-    task: AbortHandle,
-    /// Of a client without sessions: an end of the connection is what cancels it.
-    stands_alone: bool,
-    since: Instant,
-    /// Closed when its answer has begun.
-    answer: watch::Receiver<()>,
 }
 
 /// That of a client with sessions.
@@ -164,57 +153,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Bridge<W> {
             }
             return self.tell(line).await;
         }
-        let (id, stands_alone) = (line.id.clone(), line.version.is_some());
-        let bridge = self.clone();
-        let (begun, answer) = watch::channel(());
-        let mut under_way = self.under_way();
-        let task = requests.spawn(async move {
-            let id = line.id.clone();
-            bridge.ask(line, begun).await;
-            bridge.under_way().remove(&id);
-        });
-        let since = Instant::now();
-        under_way.insert(
-            id,
-            UnderWay {
-                task,
-                stands_alone,
-                since,
-                answer,
-            },
-        );
-    }
-
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<String, UnderWay>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Cancels a request: by the end of its connection where it stands alone. Else it is told,
-    /// but not before the request has arrived, which is on a connection of its own.
-    async fn cancel(self: &Arc<Self>, line: Line, requests: &mut JoinSet<()>) {
-        let wait = {
-            let mut under_way = self.under_way();
-            let id = line.cancels().unwrap_or_default();
-            match under_way.get(&id) {
-                Some(request) if request.stands_alone => {
-                    request.task.abort();
-                    under_way.remove(&id);
-                    return;
-                }
-                Some(request) => Some((request.answer.clone(), request.since + ARRIVED)),
-                None => None,
-            }
-        };
-        let Some((mut answer, arrived)) = wait else {
-            return self.tell(line).await;
-        };
-        let bridge = self.clone();
-        requests.spawn(async move {
-            let _ = timeout_at(arrived, answer.changed()).await;
-            bridge.tell(line).await;
-        });
+        self.begin(line, requests);
     }
 
     /// Opens a session for the client.
