@@ -27,7 +27,7 @@ mod walk;
 
 pub use error::ScanError;
 pub use scan::{scan, scan_batch};
-pub use splice::{Edit, Edits, SpliceError, insert_member, remove_member, splice};
+pub use splice::{Edit, Edits, SpliceError, insert_member, remove_member, splice, without};
 pub use text::{quote, string_value};
 pub use walk::{Elements, Members, elements, members};
 

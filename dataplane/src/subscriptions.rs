@@ -196,7 +196,7 @@ impl Subscription {
         wanted.retain(|serial, _| !self.sources.contains_key(serial));
         for (serial, subjects) in wanted {
             let backend = gateway.backends.iter().find(|b| b.serial == serial);
-            let Some(http) = backend.and_then(|backend| backend.upstream.http()) else {
+            let Some(backend) = backend else {
                 continue;
             };
             let out = source::Out {
@@ -204,7 +204,7 @@ impl Subscription {
                 meta: self.meta.clone(),
                 to: self.from_sources.0.clone(),
             };
-            let source = Source::open(http, self.worker, subjects, out);
+            let source = Source::open(backend.upstream.clone(), self.worker, subjects, out, None);
             self.sources.insert(serial, source);
         }
     }

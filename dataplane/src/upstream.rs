@@ -7,6 +7,7 @@ pub mod guard;
 pub mod http;
 pub mod http1;
 mod http2;
+pub(crate) mod listening;
 pub mod message;
 pub mod pool;
 pub mod slot;
@@ -29,6 +30,7 @@ use crate::{
     error::CallError,
     upstream::http::is_about_subscription,
 };
+use listening::Listening;
 
 /// What a backend said of itself when it was met.
 #[derive(Clone, Debug)]
@@ -61,12 +63,44 @@ impl Upstream {
         )))
     }
 
-    /// The transport, where it is streamable HTTP.
-    #[must_use]
-    pub(crate) fn http(&self) -> Option<http::Http> {
+    /// Opens a stream of the notifications that `filter` asks for: at a backend of the
+    /// legacy era with subscriptions to the `uris`. `meta` are the members of `_meta`. `None`:
+    /// the backend offers no such stream.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn subscribe(
+        &self,
+        worker: WorkerId,
+        meta: &str,
+        filter: &str,
+        uris: &[String],
+    ) -> Result<Option<Listening>, CallError> {
         match self {
-            Self::Http(http) => Some(http.clone()),
-            _ => None,
+            Self::Http(http) => {
+                let stream = http.subscribe(worker, meta, filter, uris).await?;
+                Ok(stream.map(|stream| Listening::Http(Box::new(stream))))
+            }
+            Self::Duplex(duplex) => {
+                let stream = duplex.subscribe(meta, filter, uris).await?;
+                Ok(stream.map(Listening::Duplex))
+            }
+            Self::Broken(_) => Ok(None),
+        }
+    }
+
+    /// Whether clients share its connection, and so its subscriptions.
+    #[must_use]
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Duplex(_))
+    }
+
+    /// Whether it is shut down for good.
+    #[must_use]
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Duplex(duplex) => duplex.duplex().state() == duplex::State::Closed,
+            Self::Http(_) | Self::Broken(_) => false,
         }
     }
 

@@ -39,5 +39,6 @@ mod e2e {
     mod swap;
     mod tasks;
     mod unix;
+    mod watched;
     mod websocket;
 }

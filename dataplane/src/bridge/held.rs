@@ -19,7 +19,7 @@ use crate::{
     auth::Principal,
     backend::Backend,
     call::{Answer, Call, Messages, Reply},
-    envelope::{self, Edit, Kind, Message},
+    envelope::{self, Edit, Kind, Message, Span},
     error::{self, CallError, HOME_GONE, INTERNAL_ERROR, INVALID_PARAMS},
     node::Node,
     rounds::{self, At, Retry},
@@ -360,7 +360,9 @@ impl Open {
         let method = method.of(data);
         let params = match message.params.map(|params| data.slice(params.range())) {
             // Of the progress of an answer nothing can be told in this era.
-            Some(params) if message.progress_token.is_some() => without_meta(&params),
+            Some(params) if message.progress_token.is_some() => {
+                envelope::without(&params, Span::new(0, params.len()), &["_meta"]).into()
+            }
             Some(params) if params != "null" => params,
             _ => Bytes::from_static(b"{}"),
         };
@@ -390,21 +392,6 @@ impl Open {
             }
         }
     }
-}
-
-/// Parameters without their `_meta`.
-fn without_meta(params: &[u8]) -> Bytes {
-    let whole = envelope::Span::new(0, params.len());
-    let mut out = Vec::with_capacity(params.len());
-    let members = envelope::members(params, whole).filter_map(Result::ok);
-    for (key, value) in members.filter(|(key, _)| key != "_meta") {
-        out.push(if out.is_empty() { b'{' } else { b',' });
-        out.extend_from_slice(&envelope::quote(&key));
-        out.push(b':');
-        out.extend_from_slice(value.of(params));
-    }
-    out.extend_from_slice(if out.is_empty() { b"{}" } else { b"}" });
-    out.into()
 }
 
 fn replaced(data: &Bytes, edit: Edit<'_>) -> Bytes {

@@ -22,7 +22,7 @@ use crate::{
     envelope,
     node::Node,
     upstream::{
-        http::listening::{Backoff, Listening},
+        listening::{Backoff, Listening},
         message::{CLIENT_INFO, modern_meta},
     },
 };
@@ -77,13 +77,13 @@ async fn hear(backend: Weak<Backend>, worker: WorkerId, room: Arc<Semaphore>) {
     loop {
         let opened = Instant::now();
         {
-            let Some(http) = backend.upgrade().and_then(|b| b.upstream.http()) else {
+            let Some(upstream) = backend.upgrade().map(|b| b.upstream.clone()) else {
                 return;
             };
             let Ok(_room) = room.acquire().await else {
                 return;
             };
-            match http
+            match upstream
                 .subscribe(worker, &modern_meta(CLIENT_INFO), ALL, &[])
                 .await
             {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Span;
+use super::{Span, members, quote};
 
 /// One change of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,4 +221,25 @@ fn wrapping(edits: &[Edit<'_>], index: usize) -> (&'static [u8], &'static [u8]) 
         Some(Object::Empty | Object::No) => b"",
     };
     (before, after)
+}
+
+/// The text of an object without the members of these names; the others stay as they are.
+#[must_use]
+pub fn without(src: &[u8], object: Span, names: &[&str]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(object.len());
+    kept.push(b'{');
+    // It has been scanned: every member can be read.
+    for (key, value) in members(src, object).flatten() {
+        if names.contains(&&*key) {
+            continue;
+        }
+        if kept.len() > 1 {
+            kept.push(b',');
+        }
+        kept.extend_from_slice(&quote(&key));
+        kept.push(b':');
+        kept.extend_from_slice(value.of(src));
+    }
+    kept.push(b'}');
+    kept
 }

@@ -1,39 +1,39 @@
-//! `resources/subscribe` of a client of the legacy era at a backend of the modern one, which
-//! knows no such method: the session listens there, as a client of that era would, and passes
-//! on what it hears on the client's stream.
+//! `resources/subscribe` of a client of the legacy era at a backend that it cannot reach as it
+//! is: one of the modern era, which knows no such method, or one whose connection others use as
+//! well. The session listens there, and passes on what it hears on the client's stream.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     QUEUE,
-    source::{Out, Source, Subjects},
+    source::{Out, Source, Subjects, acknowledged, filter},
 };
 use crate::{
     backend::Backend,
     call::{Answer, Call, Era, Method, Reply},
-    envelope,
+    envelope::{self, Kind},
     error::{CallError, INVALID_PARAMS, METHOD_NOT_FOUND, result_message},
     session::Session,
-    upstream::message::{CLIENT_INFO, modern_meta},
+    upstream::{
+        listening::Listening,
+        message::{CLIENT_INFO, error_code, modern_meta},
+    },
 };
 
 /// Subscriptions of one session.
 const MOST: usize = 1_000;
-/// How long a backend may take to say that it honours one.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a session is subscribed to, by backend and URI.
 #[derive(Default)]
 pub(crate) struct Subscribed(HashMap<(u64, String), Source>);
 
-/// Whether a call is about a subscription that its backend does not know.
+/// Whether a call is about a subscription that the session looks after.
 pub(crate) fn is_needed(backend: &Backend, call: &Call) -> bool {
+    let upstream = &backend.upstream;
     matches!(call.method, Method::Subscribe | Method::Unsubscribe)
-        && backend.upstream.http().is_some()
-        && backend.upstream.speaks(Era::Modern)
-        && !backend.upstream.speaks(Era::Legacy)
+        && (upstream.is_shared() || upstream.speaks(Era::Modern) && !upstream.speaks(Era::Legacy))
 }
 
 /// Answers it.
@@ -41,52 +41,69 @@ pub(crate) fn is_needed(backend: &Backend, call: &Call) -> bool {
 /// # Errors
 /// The backend does not honour the subscription.
 pub(crate) async fn answer(backend: &Backend, call: &Call) -> Result<Reply, CallError> {
-    let refused = |code, what: &str| Err(CallError::refused(code, what));
     let uri = call.message.uri;
     let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
     let (Some(uri), Some(session)) = (uri, &call.session) else {
-        return refused(INVALID_PARAMS, "params.uri is missing");
+        return Err(CallError::refused(INVALID_PARAMS, "params.uri is missing"));
     };
     let key = (backend.serial, uri.into_owned());
     if call.method == Method::Unsubscribe {
         session.subscribed.lock().0.remove(&key);
-    } else if !session.subscribed.lock().0.contains_key(&key) {
-        let mut source = match open(backend, call, session, &key.1) {
-            Some(source) => source,
-            None => return refused(METHOD_NOT_FOUND, "the backend cannot be listened to"),
-        };
-        let told = timeout(PATIENCE, source.honoured.wait_for(Option::is_some))
-            .await
-            .is_ok_and(|told| told.is_ok());
-        if !told || !source.honours(&key.1) {
-            return refused(
-                INVALID_PARAMS,
-                "the backend takes no subscription to this resource",
-            );
-        }
-        let mut subscribed = session.subscribed.lock();
-        if subscribed.0.len() >= MOST {
-            return refused(INVALID_PARAMS, "the session has too many subscriptions");
-        }
-        subscribed.0.insert(key, source);
+    } else if !session.subscribed.lock().0.contains_key(&key)
+        && let Some(refusal) = subscribe(backend, call, session, key).await?
+    {
+        return Ok(Reply::Whole(refusal));
     }
     let answer = Answer::ok(result_message(call.id(), b"{}"));
     Ok(Reply::Whole(answer))
 }
 
-fn open(backend: &Backend, call: &Call, session: &Arc<Session>, uri: &str) -> Option<Source> {
-    let (to, mut from) = mpsc::channel(QUEUE);
+/// Begins to listen. What the backend has against it, in its own words.
+async fn subscribe(
+    backend: &Backend,
+    call: &Call,
+    session: &Arc<Session>,
+    key: (u64, String),
+) -> Result<Option<Answer>, CallError> {
+    let refused = |code, what: &str| Err(CallError::refused(code, what));
+    let too_many = "the session has too many subscriptions";
+    if session.subscribed.lock().0.len() >= MOST {
+        return refused(INVALID_PARAMS, too_many);
+    }
     let info = std::str::from_utf8(&session.client_info).unwrap_or(CLIENT_INFO);
-    let out = Out {
-        id: None,
-        meta: modern_meta(info),
-        to,
-    };
+    let meta = modern_meta(info);
     let subjects = Subjects {
-        uris: vec![uri.to_owned()],
+        uris: vec![key.1.clone()],
         tasks: Vec::new(),
     };
-    let source = Source::open(backend.upstream.http()?, call.worker, subjects, out);
+    let begun = timeout(backend.timeout, begin(backend, call, &meta, &subjects)).await;
+    let begun = begun.map_err(|_| CallError::Timeout {
+        backend: backend.name().to_owned(),
+        after: backend.timeout,
+    })?;
+    let Some((stream, honoured)) = begun? else {
+        return refused(METHOD_NOT_FOUND, "the backend cannot be listened to");
+    };
+    if let Some(error) = stream.refusal() {
+        return Ok(Some(own_refusal(call, error)));
+    }
+    if !honoured.contains(&key.1) {
+        return refused(
+            INVALID_PARAMS,
+            "the backend takes no subscription to this resource",
+        );
+    }
+    let (to, mut from) = mpsc::channel(QUEUE);
+    let out = Out { id: None, meta, to };
+    let upstream = backend.upstream.clone();
+    let source = Source::open(upstream, call.worker, subjects, out, Some(stream));
+    {
+        let mut subscribed = session.subscribed.lock();
+        if subscribed.0.len() >= MOST {
+            return refused(INVALID_PARAMS, too_many);
+        }
+        subscribed.0.insert(key, source);
+    }
     let session = Arc::downgrade(session);
     // It ends with the source, which has the other end.
     tokio::spawn(async move {
@@ -97,5 +114,44 @@ fn open(backend: &Backend, call: &Call, session: &Arc<Session>, uri: &str) -> Op
             session.unsolicited(message);
         }
     });
-    Some(source)
+    Ok(None)
+}
+
+/// A stream, and the URIs that it honours; `None`: the backend has no such.
+async fn begin(
+    backend: &Backend,
+    call: &Call,
+    meta: &str,
+    subjects: &Subjects,
+) -> Result<Option<(Listening, Vec<String>)>, CallError> {
+    let (upstream, filter) = (&backend.upstream, filter(subjects));
+    let stream = upstream
+        .subscribe(call.worker, meta, &filter, &subjects.uris)
+        .await?;
+    let Some(mut stream) = stream else {
+        return Ok(None);
+    };
+    let first = stream.next().await.ok_or_else(|| CallError::Gone {
+        backend: backend.name().to_owned(),
+        reason: "it ended the subscription at once".to_owned(),
+    })?;
+    let is_acknowledged = envelope::scan(&first).is_ok_and(|m| m.kind == Kind::Notification);
+    Ok(is_acknowledged.then(|| (stream, acknowledged(&first))))
+}
+
+/// A backend's error as the answer to this call.
+fn own_refusal(call: &Call, error: &[u8]) -> Answer {
+    let body = [
+        &b"{\"jsonrpc\":\"2.0\",\"id\":"[..],
+        call.id(),
+        b",\"error\":",
+        error,
+        b"}",
+    ];
+    let body = bytes::Bytes::from(body.concat());
+    let code = envelope::scan(&body).ok();
+    Answer {
+        error: code.and_then(|message| error_code(&body, &message)),
+        ..Answer::ok(body)
+    }
 }

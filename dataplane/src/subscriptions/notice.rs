@@ -6,10 +6,8 @@ use super::filter::Filter;
 use crate::{
     catalog::versions::Listed,
     envelope::{self, Edit, Message, Span},
+    upstream::message::SUBSCRIPTION_ID as KEY,
 };
-
-/// `_meta` key of the subscription's id.
-const KEY: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// A notification of the proxy's own; `id` is a JSON text, `more` further members of
 /// `params`, with a comma before them.

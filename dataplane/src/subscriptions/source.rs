@@ -13,9 +13,15 @@ use tokio::{
 use super::notice;
 use crate::{
     call::WorkerId,
-    envelope::{self, Kind, Message},
-    upstream::http::{Http, listening::Backoff},
+    envelope::{self, Edit, Kind, Message},
+    upstream::{
+        Upstream,
+        listening::{Backoff, Listening},
+        message::SUBSCRIPTION_ID,
+    },
 };
+
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 /// What a backend is asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,12 +71,25 @@ struct Honoured {
 }
 
 impl Source {
-    /// Opens one, on this runtime.
-    pub(crate) fn open(http: Http, worker: WorkerId, subjects: Subjects, out: Out) -> Self {
+    /// Opens one, on this runtime; `begun` is its beginning, where there is one already.
+    pub(crate) fn open(
+        upstream: Upstream,
+        worker: WorkerId,
+        subjects: Subjects,
+        out: Out,
+        begun: Option<Listening>,
+    ) -> Self {
         let (told, honoured) = watch::channel(None);
         let subjects = Arc::new(subjects);
-        let hearing = hear(http, worker, subjects.clone(), out, told);
-        let task = tokio::spawn(hearing).abort_handle();
+        let hearing = Hearing {
+            upstream,
+            worker,
+            filter: filter(&subjects),
+            subjects: subjects.clone(),
+            out,
+            told,
+        };
+        let task = tokio::spawn(hearing.all(begun)).abort_handle();
         Self {
             subjects,
             honoured,
@@ -87,52 +106,78 @@ impl Source {
     }
 }
 
-/// Listens until nobody does, and connects again whenever the stream ends.
-async fn hear(
-    http: Http,
+/// Whoever listens at the backend.
+struct Hearing {
+    upstream: Upstream,
     worker: WorkerId,
+    /// What it is asked for, as a JSON text.
+    filter: String,
     subjects: Arc<Subjects>,
     out: Out,
     told: watch::Sender<Option<Vec<String>>>,
-) {
-    let filter = filter(&subjects);
-    let mut backoff = Backoff::default();
-    loop {
-        let opened = Instant::now();
-        match http
-            .subscribe(worker, &out.meta, &filter, &subjects.uris)
-            .await
-        {
-            Ok(Some(mut stream)) => {
-                while let Some(data) = stream.next().await {
-                    let Ok(message) = envelope::scan(&data) else {
-                        continue;
-                    };
-                    if message.kind != Kind::Notification {
-                        // The closing result, or a refusal.
-                        break;
-                    }
-                    if is(&data, &message, "notifications/subscriptions/acknowledged") {
-                        told.send_replace(Some(acknowledged(&data)));
-                    } else if let Some(passed) =
-                        passed(&data, &message, &subjects, out.id.as_deref())
-                        && out.to.send(passed).await.is_err()
-                    {
+}
+
+impl Hearing {
+    /// Listens until nobody does, and connects again whenever the stream ends.
+    async fn all(self, mut begun: Option<Listening>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let opened = Instant::now();
+            let stream = match begun.take() {
+                Some(stream) => Ok(Some(stream)),
+                None => {
+                    let (meta, uris) = (&self.out.meta, &self.subjects.uris);
+                    let upstream = &self.upstream;
+                    upstream
+                        .subscribe(self.worker, meta, &self.filter, uris)
+                        .await
+                }
+            };
+            match stream {
+                Ok(Some(stream)) => {
+                    if self.one(stream).await.is_err() {
                         return;
                     }
                 }
+                Ok(None) => {
+                    self.told.send_replace(Some(Vec::new()));
+                }
+                Err(_) if self.upstream.is_closed() => return,
+                Err(error) => tracing::debug!(%error, "a backend could not be listened to"),
             }
-            Ok(None) => {
-                told.send_replace(Some(Vec::new()));
-            }
-            Err(error) => tracing::debug!(%error, "a backend could not be listened to"),
+            backoff.was_open_for(opened.elapsed());
+            sleep(backoff.next()).await;
         }
-        backoff.was_open_for(opened.elapsed());
-        sleep(backoff.next()).await;
+    }
+
+    /// Passes on what a stream brings, to its end. `Err`: nobody wants it any more.
+    async fn one(&self, mut stream: Listening) -> Result<(), ()> {
+        while let Some(data) = stream.next().await {
+            let Ok(message) = envelope::scan(&data) else {
+                continue;
+            };
+            match message.kind {
+                Kind::Notification => {}
+                Kind::Error => {
+                    self.told.send_replace(Some(Vec::new()));
+                    break;
+                }
+                // The closing result.
+                _ => break,
+            }
+            if is(&data, &message, ACKNOWLEDGED) {
+                self.told.send_replace(Some(acknowledged(&data)));
+            } else if let Some(passed) =
+                passed(&data, &message, &self.subjects, self.out.id.as_deref())
+            {
+                self.out.to.send(passed).await.map_err(drop)?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn filter(subjects: &Subjects) -> String {
+pub(super) fn filter(subjects: &Subjects) -> String {
     let mut filter = serde_json::Map::new();
     if !subjects.uris.is_empty() {
         filter.insert(
@@ -147,7 +192,7 @@ fn filter(subjects: &Subjects) -> String {
     serde_json::Value::Object(filter).to_string()
 }
 
-fn acknowledged(data: &[u8]) -> Vec<String> {
+pub(super) fn acknowledged(data: &[u8]) -> Vec<String> {
     serde_json::from_slice::<Acknowledged>(data)
         .map(|told| told.params.notifications.resource_subscriptions)
         .unwrap_or_default()
@@ -169,7 +214,7 @@ fn passed(
     if is(data, message, "notifications/resources/updated") && !subjects.uris.is_empty() {
         return match id {
             Some(id) => notice::passed(data, message, id, None),
-            None => Some(data.clone()),
+            None => Some(without_subscription(data, message)),
         };
     }
     if is(data, message, "notifications/tasks") {
@@ -180,4 +225,16 @@ fn passed(
         return notice::passed(data, message, id?, Some((span, &literal)));
     }
     None
+}
+
+/// A notification without the id of a subscription, of which a client of the legacy era knows
+/// nothing.
+fn without_subscription(data: &Bytes, message: &Message) -> Bytes {
+    let Some(meta) = message.meta else {
+        return data.clone();
+    };
+    let kept = envelope::without(data, meta, &[SUBSCRIPTION_ID]);
+    let mut edits = [Edit::replace(meta, &kept)];
+    // The span is one of this very message.
+    envelope::splice(data, &mut edits).unwrap_or_else(|_| data.clone())
 }

@@ -37,7 +37,7 @@ use crate::{
     secrets::Secrets,
     upstream::{
         Upstream,
-        duplex::{Adapter, Duplex, OnNotification, Watchers},
+        duplex::{Adapter, Duplex, OnNotification},
         http::Http,
         sse, stdio, websocket,
     },
@@ -232,28 +232,20 @@ impl Compiler<'_> {
         Upstream::Http(http)
     }
 
-    /// A server's word that its lists have changed renews the catalogue; that of a resource is
-    /// passed on.
+    /// A server's word that its lists have changed renews the catalogue.
     fn duplex(
         &self,
         key: &Key,
         backend: impl FnOnce(Handle, OnNotification) -> Duplex,
     ) -> Upstream {
-        let watchers = Arc::<Watchers>::default();
-        let heard = self.heard(key, &watchers);
-        let backend = backend(self.node.background.clone(), heard);
-        Upstream::Duplex(Arc::new(Adapter::new(backend, watchers)))
-    }
-
-    fn heard(&self, key: &Key, watchers: &Arc<Watchers>) -> OnNotification {
-        let (renew, watchers) = (self.renewal(key), watchers.clone());
-        Arc::new(move |method: &str, message| {
+        let renew = self.renewal(key);
+        let heard: OnNotification = Arc::new(move |method: &str, _| {
             if method.ends_with("/list_changed") {
                 renew();
-            } else if method == "notifications/resources/updated" {
-                watchers.updated(&message);
             }
-        })
+        });
+        let backend = backend(self.node.background.clone(), heard);
+        Upstream::Duplex(Arc::new(Adapter::new(backend)))
     }
 
     /// Renews the catalogue of the backend that has this key by then.

@@ -14,10 +14,11 @@ mod adapter;
 mod handshake;
 mod hidden;
 mod link;
+mod listening;
 mod network;
 mod replies;
 mod supervise;
-mod watchers;
+mod watched;
 mod wire;
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
@@ -28,11 +29,11 @@ use futures_util::future::BoxFuture;
 pub use adapter::Adapter;
 pub(super) use hidden::Hidden;
 pub(super) use link::{Link, Queues};
+pub(crate) use listening::Listening;
 pub use network::Place;
 pub(super) use network::{Io, Network, Why};
 pub use replies::{Incoming, Replies};
 use supervise::Supervisor;
-pub(crate) use watchers::Watchers;
 pub(super) use wire::Throttle;
 
 use crate::{
@@ -42,6 +43,8 @@ use crate::{
 
 /// Longest message taken from a server.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
+/// News that may wait for who has subscribed to them. More are dropped.
+const HEARD: usize = 1024;
 
 /// A way to a server.
 pub(super) trait Transport: Send + Sync + 'static {
@@ -102,6 +105,8 @@ pub struct Request {
     pub(crate) client: Option<Client>,
     /// It is of a client, and no request of the proxy's own: the server may ask about it.
     pub(crate) may_ask: bool,
+    /// It is a subscription: what names it in its notifications is for its caller.
+    pub(crate) listens: bool,
 }
 
 /// Who can be asked: a session, and its call.

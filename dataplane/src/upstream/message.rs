@@ -21,6 +21,9 @@ pub const CLIENT_INFO: &str = concat!(
     r#""}"#
 );
 
+/// `_meta` key of the id of a subscription, in its notifications (2026-07-28, Subscriptions).
+pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+
 /// What only requests of 2026-07-28 have in `_meta`.
 const MODERN_FIELDS: [&str; 4] = [
     "io.modelcontextprotocol/protocolVersion",
@@ -68,7 +71,9 @@ pub fn outgoing(call: &Call, to: Era, id: Option<&[u8]>) -> Result<Bytes, CallEr
         && call.version.era() == Era::Modern
         && let Some(object) = message.meta
     {
-        stripped = without_modern_fields(&call.body, object);
+        // Servers of both eras take it for a request of the wrong one. A progress token and
+        // what others have put there stay.
+        stripped = envelope::without(&call.body, object, &MODERN_FIELDS);
         edits.push(Edit::replace(object, &stripped));
     }
     if edits.is_empty() {
@@ -135,27 +140,6 @@ fn meta_for(call: &Call) -> (Span, String) {
             format!(r#""params":{{"_meta":{{{members}}}}}"#),
         ),
     }
-}
-
-/// The `_meta` of a modern request without what only that era has: servers of both eras take it
-/// for one of the wrong era. A progress token and what others have put there stay.
-fn without_modern_fields(body: &[u8], meta: Span) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(meta.len());
-    kept.push(b'{');
-    // It has been scanned: every member can be read.
-    for (key, value) in envelope::members(body, meta).flatten() {
-        if MODERN_FIELDS.contains(&&*key) {
-            continue;
-        }
-        if kept.len() > 1 {
-            kept.push(b',');
-        }
-        kept.extend_from_slice(&envelope::quote(&key));
-        kept.push(b':');
-        kept.extend_from_slice(value.of(body));
-    }
-    kept.push(b'}');
-    kept
 }
 
 /// The span of the message's object, without the white space around it.
@@ -400,7 +384,7 @@ mod tests {
     fn only_the_fields_of_the_modern_era_are_taken_out_of_meta() {
         let strip = |meta: &str| {
             let span = whole(meta.as_bytes());
-            String::from_utf8(without_modern_fields(meta.as_bytes(), span)).unwrap()
+            String::from_utf8(envelope::without(meta.as_bytes(), span, &MODERN_FIELDS)).unwrap()
         };
         let theirs =
             r#""progressToken":"t","é\u0022":{"x":1.10},"io.modelcontextprotocol/related-task":{}"#;

@@ -1,5 +1,5 @@
 //! A scripted MCP server over WebSockets, of the revisions with sessions. What a tool does, its
-//! name says.
+//! name says. To every subscription it says at once that the resource has changed.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -145,7 +145,7 @@ fn replies(message: &Value) -> Vec<Message> {
     let params = &message["params"];
     match message["method"].as_str().unwrap_or_default() {
         "initialize" => vec![result(json!({
-            "protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
+            "protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}, "resources": {"subscribe": true}},
             "serverInfo": {"name": "websocket", "version": "0"},
         }))],
         "ping" => vec![result(json!({}))],
@@ -158,6 +158,13 @@ fn replies(message: &Value) -> Vec<Message> {
             let answer = result(json!({"content": [{"type": "text", "text": said}]}));
             call(params, answer)
         }
+        "resources/subscribe" => {
+            let params = json!({"uri": params["uri"]});
+            let method = "notifications/resources/updated";
+            let updated = json!({"jsonrpc": "2.0", "method": method, "params": params});
+            vec![result(json!({})), text(updated)]
+        }
+        "resources/unsubscribe" => vec![result(json!({}))],
         _ if id.is_null() => Vec::new(),
         _ => {
             let error = json!({"code": -32601, "message": "Method not found"});

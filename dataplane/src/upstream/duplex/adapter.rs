@@ -1,12 +1,10 @@
 //! Between the stack and a server: a [`Call`] becomes a request in the backend's era, and what
 //! comes back a [`Reply`] in the client's.
 
-use std::{borrow::Cow, sync::Arc};
-
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{Client, Duplex, DuplexError, Incoming, Replies, Request, Watchers};
+use super::{Client, Duplex, DuplexError, Incoming, Listening, Replies, Request};
 use crate::{
     call::{Answer, Call, Era, Method, Reply},
     envelope::{self, Span},
@@ -19,7 +17,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Adapter {
     duplex: Duplex,
-    watchers: Arc<Watchers>,
 }
 
 /// A call that the server has.
@@ -34,8 +31,8 @@ struct Exchange {
 impl Adapter {
     /// The adapter of this backend.
     #[must_use]
-    pub(crate) const fn new(duplex: Duplex, watchers: Arc<Watchers>) -> Self {
-        Self { duplex, watchers }
+    pub(crate) const fn new(duplex: Duplex) -> Self {
+        Self { duplex }
     }
 
     /// The backend, for its state.
@@ -60,28 +57,30 @@ impl Adapter {
         })
     }
 
+    /// Opens a stream of notifications; see [`Duplex::subscribe`].
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn subscribe(
+        &self,
+        meta: &str,
+        filter: &str,
+        uris: &[String],
+    ) -> Result<Option<Listening>, CallError> {
+        let subscribed = self.duplex.subscribe(meta, filter, uris).await;
+        subscribed.map_err(|error| self.unavailable(&error))
+    }
+
     /// Sends a call and gives its answer: a stream if progress comes before the response.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
-        if call.method == Method::Listen {
-            let what =
-                "Method not found: subscriptions/listen is not offered for this kind of backend";
-            return Err(CallError::refused(crate::error::METHOD_NOT_FOUND, what));
-        }
         let hello = self
             .duplex
             .hello()
             .await
             .map_err(|error| self.unavailable(&error))?;
-        if matches!(call.method, Method::Subscribe | Method::Unsubscribe)
-            && !self.watches(&call, hello.era)?
-        {
-            let done = crate::error::result_message(call.id(), b"{}");
-            return Ok(Reply::Whole(Answer::ok(done)));
-        }
-        let watched = (call.method == Method::Subscribe).then(|| call.clone());
         let body = message::outgoing(&call, hello.era, None)?;
         let scanned = envelope::scan(&body)
             .map_err(|error| CallError::refused(i64::from(error.code()), error.to_string()))?;
@@ -99,6 +98,7 @@ impl Adapter {
                 call: CallId::of(call.id()),
             }),
             may_ask: may_ask(call.method),
+            listens: false,
         };
         let replies = self
             .duplex
@@ -112,29 +112,7 @@ impl Adapter {
             backend,
             replies,
         };
-        let reply = exchange.reply().await;
-        let refused = !matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none());
-        if let Some((uri, session)) = watched.as_ref().and_then(watching).filter(|_| refused) {
-            self.watchers.remove(&uri, session);
-        }
-        reply
-    }
-
-    /// Notes who is subscribed to what. Whether the server is to hear of it: it is not while
-    /// others are still subscribed.
-    fn watches(&self, call: &Call, era: Era) -> Result<bool, CallError> {
-        let (Some((uri, session)), Era::Legacy) = (watching(call), era) else {
-            return Ok(true);
-        };
-        if call.method == Method::Unsubscribe {
-            return Ok(self.watchers.remove(&uri, session));
-        }
-        // Before it is: the first news may come with the answer.
-        if self.watchers.add(&uri, session) {
-            return Ok(true);
-        }
-        let what = "too many resources are watched, or the URI is too long";
-        Err(CallError::refused(crate::error::INVALID_REQUEST, what))
+        exchange.reply().await
     }
 
     /// Gives the server a notification of a client. What would name one of the client's calls
@@ -163,12 +141,6 @@ impl Adapter {
     fn unavailable(&self, error: &DuplexError) -> CallError {
         CallError::unavailable(self.duplex.name(), error.for_client(), error.detail())
     }
-}
-
-/// Which resource a call is about, and whose it is.
-fn watching(call: &Call) -> Option<(Cow<'_, str>, &Arc<Session>)> {
-    let uri = envelope::string_value(&call.body, call.message.uri?)?;
-    Some((uri, call.session.as_ref()?))
 }
 
 /// Whether a server may want to know something before it answers. It may do so about lists, too,

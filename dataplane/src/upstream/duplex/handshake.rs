@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 
-use super::{DuplexError, Hello, Incoming, Request, link::Link};
+use super::{DuplexError, Hello, link::Link};
 use crate::{call::Era, envelope};
 
 /// Silence after which a server is taken to be legacy.
@@ -189,19 +189,7 @@ async fn ask(
     method: &str,
     params: serde_json::Value,
 ) -> Result<Outcome, DuplexError> {
-    const START: &str = r#"{"jsonrpc":"2.0","id":"#;
-    let body = format!(r#"{START}0,"method":"{method}","params":{params}}}"#);
-    let request = Request {
-        body: body.into(),
-        id: START.len()..START.len() + 1,
-        progress_token: None,
-        client: None,
-        may_ask: false,
-    };
-    let mut replies = link.request(request, None).await?;
-    let Some(Incoming::Response(response)) = replies.next().await.transpose()? else {
-        return Err(DuplexError::Closed);
-    };
+    let response = link.ask(method, &params.to_string()).await?;
     let garbage = |reason: String| DuplexError::Handshake {
         reason: format!(
             "bad answer to {method}: {reason}: {}",

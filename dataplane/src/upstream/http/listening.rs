@@ -2,7 +2,7 @@
 //! era (2026-07-28, Subscriptions), at one of the legacy era the stream that a GET opens and
 //! `resources/subscribe`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -12,7 +12,6 @@ use crate::{
     codec::sse::Parser,
     envelope::{self, Kind},
     error::CallError,
-    sealed,
     upstream::{
         pool::Received,
         slot::{Live, Slot},
@@ -196,36 +195,5 @@ impl Http {
         Ok(parser
             .filter_map(Result::ok)
             .any(|event| is_response(event.data)))
-    }
-}
-
-/// Waits between attempts to open a stream: longer each time, and never all at once.
-pub(crate) struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(Duration::from_millis(250))
-    }
-}
-
-impl Backoff {
-    /// The longest wait.
-    const MOST: Duration = Duration::from_secs(30);
-    /// What is longer than this was no failure.
-    const GOOD: Duration = Duration::from_secs(10);
-
-    /// A stream that was open for this long was a good one.
-    pub(crate) fn was_open_for(&mut self, time: Duration) {
-        if time > Self::GOOD {
-            *self = Self::default();
-        }
-    }
-
-    /// The next wait.
-    pub(crate) fn next(&mut self) -> Duration {
-        let whole = self.0;
-        self.0 = (whole * 2).min(Self::MOST);
-        let [random] = sealed::random::<1>().unwrap_or([128]);
-        whole / 2 + whole * u32::from(random) / 512
     }
 }

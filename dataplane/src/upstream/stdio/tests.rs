@@ -91,6 +91,7 @@ fn request(body: impl Into<Bytes>) -> Request {
     let message = envelope::scan(&body).unwrap();
     let (id, token) = (message.id.unwrap(), message.progress_token);
     Request {
+        listens: false,
         id: id.range(),
         progress_token: token.map(envelope::Span::range),
         client: None,

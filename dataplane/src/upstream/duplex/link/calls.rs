@@ -1,0 +1,78 @@
+//! The calls of a connection: in flight, and given up.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::{Client, DuplexError};
+use crate::session::Session;
+
+/// Calls without a caller that are remembered, and for how long.
+const LEFT: (usize, Duration) = (64, Duration::from_secs(60));
+
+pub(super) struct Call {
+    pub(super) id: Box<[u8]>,
+    pub(super) token: Box<[u8]>,
+    /// Only a call with a progress token, or whose client can be asked, can get any.
+    pub(super) notifications: Option<mpsc::Sender<Bytes>>,
+    pub(super) response: oneshot::Sender<Result<Bytes, DuplexError>>,
+    pub(super) client: Option<Client>,
+    pub(super) may_ask: bool,
+    pub(super) listens: bool,
+    /// The server has been, or is being, sent the request.
+    pub(super) sent: bool,
+    pub(super) dropped: u64,
+}
+
+pub(super) struct Left {
+    pub(super) key: u64,
+    pub(super) client: Option<Weak<Session>>,
+    pub(super) since: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) in_flight: HashMap<u64, Call>,
+    /// Whose callers have gone: the server may still work on them, and ask.
+    pub(super) left: VecDeque<Left>,
+    /// Set once the connection is lost.
+    pub(super) closed: Option<DuplexError>,
+}
+
+impl Calls {
+    /// Whether the server may be working for somebody else, too: one who cannot be asked, or who
+    /// has gone, counts as well. Nobody is to see, or to answer, what another is asked.
+    pub(super) fn others_than(&self, session: &Arc<Session>) -> bool {
+        let is_other = |call: &Call| {
+            let client = call.client.as_ref();
+            let is_own = client.is_some_and(|client| Arc::ptr_eq(&client.session, session));
+            call.sent && call.may_ask && !is_own
+        };
+        let is_others = |left: &Left| {
+            let client = left.client.as_ref();
+            let is_own = client.is_some_and(|client| client.as_ptr() == Arc::as_ptr(session));
+            left.since.elapsed() < LEFT.1 && !is_own
+        };
+        self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
+    }
+
+    /// Remembers a call whose caller has gone.
+    pub(super) fn leave(&mut self, key: u64, call: &Call) {
+        if self.left.len() == LEFT.0 {
+            self.left.pop_front();
+        }
+        self.left.push_back(Left {
+            key,
+            client: call
+                .client
+                .as_ref()
+                .map(|client| Arc::downgrade(&client.session)),
+            since: Instant::now(),
+        });
+    }
+}
