@@ -29,7 +29,7 @@ pub use error::ScanError;
 pub use scan::{scan, scan_batch};
 pub use splice::{Edit, Edits, SpliceError, insert_member, remove_member, splice, without};
 pub use text::{quote, string_value};
-pub use walk::{Elements, Members, elements, members};
+pub use walk::{Elements, Members, elements, member, members};
 
 /// Deepest nesting accepted; the message itself is level 1.
 pub const MAX_DEPTH: usize = 128;

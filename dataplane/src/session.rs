@@ -47,7 +47,10 @@ use crate::{
     envelope,
     sealed::{self, Binding, KeyRing},
     subscriptions::legacy::Subscribed,
-    upstream::slot::{Live, Slot},
+    upstream::{
+        message::logs::{Level, Severity},
+        slot::{Live, Slot},
+    },
 };
 
 /// How long a session id is good for, from `initialize` on.
@@ -87,8 +90,8 @@ pub struct Session {
     pub client_info: Bytes,
     /// JSON text of the client's `capabilities`.
     pub capabilities: Bytes,
-    /// JSON text of the level last set with `logging/setLevel`.
-    log_level: Mutex<Option<Bytes>>,
+    /// The level last set with `logging/setLevel`.
+    log_level: Level,
     /// One upstream session for each legacy HTTP backend, by the backend's serial number.
     upstreams: Mutex<Vec<(u64, Arc<Slot>)>>,
     /// What its backends have asked the client.
@@ -153,15 +156,15 @@ impl Session {
         slot.live()
     }
 
-    /// JSON text of the level set with `logging/setLevel`.
+    /// The level set with `logging/setLevel`.
     #[must_use]
-    pub fn log_level(&self) -> Option<Bytes> {
-        self.log_level.lock().clone()
+    pub fn log_level(&self) -> Option<Severity> {
+        self.log_level.get()
     }
 
-    /// Remembers the level of `logging/setLevel`: a JSON text.
-    pub fn set_log_level(&self, level: Bytes) {
-        *self.log_level.lock() = Some(level);
+    /// Remembers the level of `logging/setLevel`.
+    pub fn set_log_level(&self, level: Severity) {
+        self.log_level.set(level);
     }
 
     /// Project and name of its gateway.
@@ -248,7 +251,7 @@ fn session(
         version,
         client_info: text(token.i),
         capabilities: text(token.c),
-        log_level: Mutex::default(),
+        log_level: Level::default(),
         upstreams: Mutex::default(),
         owed: Mutex::default(),
         waiters: Mutex::default(),

@@ -20,6 +20,7 @@ mod e2e {
     mod http2;
     mod identity;
     mod killed;
+    mod logs;
     mod matrix;
     mod nack;
     mod nodes;

@@ -18,7 +18,7 @@ use super::PATIENCE;
 use crate::{
     backend::Backend,
     call::{Call, Messages, Reply},
-    envelope::{self, Kind, Span},
+    envelope::{self, Kind},
     error::{CANCELLED, CallError, INPUT_REQUIRED, INVALID_PARAMS},
     session::{
         asked::{Asker, Via},
@@ -160,17 +160,18 @@ impl Rounds {
             .ok_or_else(|| refused("nobody can be asked"))?;
         let requests = message
             .result
-            .and_then(|r| member(answer, r, "inputRequests"));
+            .and_then(|r| envelope::member(answer, r, "inputRequests"));
         let mut methods = BTreeMap::new();
         for request in requests
             .into_iter()
             .flat_map(|r| envelope::members(answer, r))
         {
             let (name, request) = request.map_err(|_| bad("its inputRequests cannot be read"))?;
-            let method = member(answer, request, "method");
+            let method = envelope::member(answer, request, "method");
             let method = method.and_then(|method| envelope::string_value(answer, method));
             let method = method.ok_or_else(|| bad("one of its inputRequests has no method"))?;
-            let params = member(answer, request, "params").map_or(&b"{}"[..], |p| p.of(answer));
+            let params =
+                envelope::member(answer, request, "params").map_or(&b"{}"[..], |p| p.of(answer));
             let question = [
                 br#"{"jsonrpc":"2.0","id":"#,
                 &envelope::quote(&name)[..],
@@ -278,10 +279,4 @@ fn response(method: &str, answer: &Bytes) -> Result<Bytes, CallError> {
             )))
         }
     }
-}
-
-/// A member of an object.
-pub(super) fn member(src: &[u8], object: Span, name: &str) -> Option<Span> {
-    let mut members = envelope::members(src, object).filter_map(Result::ok);
-    members.find_map(|(key, value)| (key == name).then_some(value))
 }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{PATIENCE, asking::member};
+use super::PATIENCE;
 use crate::{
     auth::Principal,
     backend::Backend,
@@ -213,7 +213,7 @@ impl Round {
         };
         let mut rest = Vec::new();
         for question in std::mem::take(&mut open.questions) {
-            let response = responses.and_then(|all| member(body, all, &question.name));
+            let response = responses.and_then(|all| envelope::member(body, all, &question.name));
             let Some(response) = response else {
                 rest.push(question);
                 continue;

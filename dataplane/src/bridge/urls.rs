@@ -4,7 +4,6 @@
 
 use bytes::Bytes;
 
-use super::asking::member;
 use crate::{
     call::{Answer, Call},
     envelope::{self, Message},
@@ -24,9 +23,9 @@ pub(crate) fn question(
     message: &Message,
 ) -> Option<Answer> {
     let able = message_capabilities(call)?;
-    member(&able, envelope::Span::new(0, able.len()), "elicitation")?;
-    let data = member(body, message.error?, "data")?;
-    let places = member(body, data, "elicitations")?;
+    envelope::member(&able, envelope::Span::new(0, able.len()), "elicitation")?;
+    let data = envelope::member(body, message.error?, "data")?;
+    let places = envelope::member(body, data, "elicitations")?;
     let mut requests = Vec::new();
     for (count, place) in envelope::elements(body, places).enumerate() {
         let place = place.ok()?;

@@ -18,6 +18,13 @@ pub fn members(src: &[u8], object: Span) -> Members<'_> {
     Members(Items::new(src, object, b'{', b'}'))
 }
 
+/// The value of one member of the object at `object`.
+#[must_use]
+pub fn member(src: &[u8], object: Span, name: &str) -> Option<Span> {
+    let mut members = members(src, object).filter_map(Result::ok);
+    members.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 /// The elements of the array at `array`, in order, as they are written.
 ///
 /// The iterator ends after an error: the value is no array, or is broken.

@@ -12,7 +12,10 @@ use crate::{
     node::Node,
     subscriptions,
     table::Gateway,
-    upstream::{http::Http, message::SEVERITIES},
+    upstream::{
+        http::Http,
+        message::logs::{SEVERITIES, Severity},
+    },
 };
 
 /// How long the first list waits for backends that have not answered yet.
@@ -81,24 +84,21 @@ async fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Reply, CallError> {
 }
 
 fn set_level(node: &Arc<Node>, call: &Call) -> Result<Bytes, CallError> {
-    let level = call.message.level.map(|span| call.body.slice(span.range()));
-    let known = |level: &Bytes| {
-        serde_json::from_slice::<String>(level).is_ok_and(|l| SEVERITIES.contains(&l.as_str()))
-    };
-    let level = level.filter(known).ok_or_else(|| {
+    let level = call.message.level;
+    let level = level.and_then(|level| Severity::parse(&call.body, level));
+    let level = level.ok_or_else(|| {
         CallError::refused(
             INVALID_PARAMS,
             format!("params.level must be one of {}", SEVERITIES.join(", ")),
         )
     })?;
     if let Some(session) = &call.session {
-        session.set_log_level(level.clone());
+        session.set_log_level(level);
         let worker = node.background_worker();
         for live in session.upstreams().iter().filter_map(|slot| slot.live()) {
-            let level = level.clone();
             node.background.spawn(async move {
                 if let Some(http) = Http::of(&live) {
-                    http.set_level(worker, &live, &level).await;
+                    http.set_level(worker, &live, level).await;
                 }
             });
         }

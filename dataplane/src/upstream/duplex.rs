@@ -39,6 +39,7 @@ pub(super) use wire::Throttle;
 use crate::{
     call::Era,
     session::{Session, inflight::CallId},
+    upstream::message::logs::Logs,
 };
 
 /// Longest message taken from a server.
@@ -107,6 +108,8 @@ pub struct Request {
     pub(crate) may_ask: bool,
     /// It is a subscription: what names it in its notifications is for its caller.
     pub(crate) listens: bool,
+    /// Which log messages its client is to see.
+    pub(crate) logs: Logs,
 }
 
 /// Who can be asked: a session, and its call.
@@ -126,6 +129,8 @@ pub struct Hello {
     /// Source text of its `DiscoverResult` or `InitializeResult`. `{}` from a modern server
     /// that refused to be discovered.
     pub result: Bytes,
+    /// Whether it is of the legacy era, and has a level of logs to be set.
+    pub logs: bool,
 }
 
 /// Where the connection is in its life.

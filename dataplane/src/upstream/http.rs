@@ -12,6 +12,7 @@ mod collect;
 mod era;
 mod exchange;
 pub(crate) mod headers;
+mod level;
 mod listen;
 pub(crate) mod listening;
 mod session;
@@ -372,6 +373,9 @@ impl Http {
             Some(live) => live,
             None => Box::pin(self.open(call.worker, &slot, call.session.as_ref())).await?,
         };
+        if call.message.log_level.is_some() && call.version.era() == Era::Modern && live.logs {
+            Box::pin(self.logs_for(call, &live)).await;
+        }
         let lines = |out: &mut Vec<u8>| headers::legacy(out, &live);
         let unanswered = match &id {
             Some(id) if call.version.era() == Era::Modern => {

@@ -1,6 +1,8 @@
 //! What changes in a message between client and backend: names, ids and what
 //! the eras write differently. Everything else travels as it came.
 
+pub mod logs;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -129,8 +131,9 @@ fn meta_for(call: &Call) -> (Span, String) {
         .and_then(|able| std::str::from_utf8(able).ok());
     let mut members = modern_meta_of(info, able.unwrap_or("{}"));
     if let Some(level) = call.session.as_ref().and_then(|s| s.log_level()) {
-        members += r#","io.modelcontextprotocol/logLevel":"#;
-        members += &String::from_utf8_lossy(&level);
+        members += r#","io.modelcontextprotocol/logLevel":""#;
+        members += level.name();
+        members.push('"');
     }
     match (call.message.meta, call.message.params) {
         (Some(meta), _) => (meta, members),
@@ -339,40 +342,6 @@ fn result_members(method: Method, body: &[u8], result: Span) -> &'static [u8] {
         (true, false) => br#""resultType":"complete","cacheScope":"private""#,
         (false, true) => br#""resultType":"complete","ttlMs":0"#,
         (false, false) => br#""resultType":"complete","ttlMs":0,"cacheScope":"private""#,
-    }
-}
-
-/// Severities of log messages, the least first.
-pub const SEVERITIES: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];
-
-/// Whether a client is to see a log message of a call: in the modern era only one that
-/// asked for it. A backend of the legacy era knows nothing of what this client asked for.
-#[must_use]
-pub fn wants_log(call: &Call, from: Era, data: &[u8], message: &Message) -> bool {
-    if call.version.era() == Era::Legacy {
-        return true;
-    }
-    let severity = |src: &[u8], span| {
-        let name = envelope::string_value(src, span)?;
-        SEVERITIES.iter().position(|known| *known == name)
-    };
-    match (call.message.log_level, from) {
-        (None, _) => false,
-        (Some(_), Era::Modern) => true,
-        (Some(least), Era::Legacy) => {
-            let least = severity(&call.body, least);
-            let own = message.level.and_then(|level| severity(data, level));
-            own >= least
-        }
     }
 }
 

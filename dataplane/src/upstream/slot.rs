@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use super::http::Inner;
+use super::{http::Inner, message::logs::Severity};
 
 /// An open upstream session.
 pub struct Live {
@@ -22,6 +22,10 @@ pub struct Live {
     pub version: HeaderValue,
     /// JSON text of the `InitializeResult`.
     pub result: Bytes,
+    /// Whether the backend has a level of logs to be set.
+    pub(super) logs: bool,
+    /// The level that it has; held while it is being set.
+    pub(super) level: tokio::sync::Mutex<Option<Severity>>,
     /// The backend it is at.
     pub(super) backend: Weak<Inner>,
 }

@@ -23,12 +23,25 @@ use super::{Script, Seen, json as answer_json};
 ///
 /// - `ask {method, params, id, aside}`: asks the client, and answers what the client has answered;
 ///   if `aside`, on the stream of the session;
+/// - `log`: a log message of every severity from the session's level on, `warning` at first;
 /// - `tell {times, size}`: log messages, then an answer;
 /// - `progress`: tells of some, under the token of the call, then answers;
 /// - `wait`: log message `waiting`, then nothing until the test lets it [go](Talker::go);
 /// - `poll`: lets the client go, and answers when it has come back.
 #[derive(Clone, Default)]
 pub struct Talker(Arc<State>);
+
+/// Severities of log messages, the least first.
+pub const SEVERITIES: [&str; 8] = [
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+];
 
 #[derive(Default)]
 struct State {
@@ -37,6 +50,8 @@ struct State {
     logs: Mutex<BTreeMap<String, Arc<Log>>>,
     /// Answers of clients, by the id of the question.
     answers: Mutex<BTreeMap<String, Value>>,
+    /// The log levels of sessions, as places in [`SEVERITIES`].
+    levels: Mutex<BTreeMap<String, usize>>,
     /// Tools that were added.
     more: Mutex<Vec<String>>,
     /// Sessions, with the resource that each has subscribed to.
@@ -155,7 +170,7 @@ impl Talker {
                 response
             }
             (_, "tools/list") => {
-                let mut tools = ["ask", "poll", "progress", "tell", "wait"]
+                let mut tools = ["ask", "log", "poll", "progress", "tell", "wait"]
                     .map(str::to_owned)
                     .to_vec();
                 tools.extend(self.0.more.lock().clone());
@@ -179,6 +194,12 @@ impl Talker {
                 result(&seen, json!({}))
             }
             (_, "tools/call") => self.call(&seen),
+            (_, "logging/setLevel") => {
+                let level = &seen.message["params"]["level"];
+                let place = SEVERITIES.iter().position(|own| level == own);
+                self.0.levels.lock().extend(place.map(|at| (session, at)));
+                result(&seen, json!({}))
+            }
             (_, "") => {
                 let id = seen.message["id"].to_string();
                 self.0.answers.lock().insert(id, seen.message.clone());
@@ -218,10 +239,11 @@ impl Talker {
     async fn run(&self, name: &str, out: &Log, seen: &Seen) -> String {
         let (params, session) = (&seen.message["params"], seen.header("mcp-session-id"));
         let arguments = &params["arguments"];
-        let told = |data: Value| {
-            let params = json!({"level": "info", "data": data});
+        let says = |level: &str, data: Value| {
+            let params = json!({"level": level, "data": data});
             json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
         };
+        let told = |data: Value| says("info", data);
         match params["name"].as_str().unwrap_or_default() {
             "ask" => {
                 let (id, method) = (&arguments["id"], &arguments["method"]);
@@ -234,6 +256,13 @@ impl Talker {
                     None => out.say(name, &question),
                 }
                 self.its_answer(&id.to_string()).await.to_string()
+            }
+            "log" => {
+                let level = self.0.levels.lock().get(session).copied();
+                for severity in &SEVERITIES[level.unwrap_or(3)..] {
+                    out.say(name, &says(severity, json!("said")));
+                }
+                "done".to_owned()
             }
             "tell" => {
                 let text = "x".repeat(arguments["size"].as_u64().unwrap_or(1) as usize);

@@ -10,7 +10,10 @@ use crate::{
     envelope::{self, Span},
     error::CallError,
     session::{Session, inflight::CallId},
-    upstream::{Greeting, message},
+    upstream::{
+        Greeting,
+        message::{self, logs::Logs},
+    },
 };
 
 /// A backend behind one connection, as the innermost service of a stack.
@@ -81,6 +84,7 @@ impl Adapter {
             .hello()
             .await
             .map_err(|error| self.unavailable(&error))?;
+        let logs = Logs::of(&call);
         let body = message::outgoing(&call, hello.era, None)?;
         let scanned = envelope::scan(&body)
             .map_err(|error| CallError::refused(i64::from(error.code()), error.to_string()))?;
@@ -99,6 +103,7 @@ impl Adapter {
             }),
             may_ask: may_ask(call.method),
             listens: false,
+            logs,
         };
         let replies = self
             .duplex

@@ -14,7 +14,7 @@ use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 
 use super::{DuplexError, Hello, link::Link};
-use crate::{call::Era, envelope};
+use crate::{call::Era, envelope, upstream::message::logs};
 
 /// Silence after which a server is taken to be legacy.
 const PROBE: Duration = Duration::from_secs(5);
@@ -131,6 +131,7 @@ async fn settled(link: &Arc<Link>, initialized: Outcome) -> Result<Hello, Duplex
     Ok(Hello {
         era: Era::Legacy,
         protocol_version: version,
+        logs: logs::are_declared(&result),
         result,
     })
 }
@@ -157,6 +158,7 @@ fn probed(outcome: Outcome) -> Result<Probed, DuplexError> {
             era: Era::Modern,
             protocol_version: MODERN.to_owned(),
             result,
+            logs: false,
         };
         return Ok(Probed::Modern(hello));
     }

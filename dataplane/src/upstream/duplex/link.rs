@@ -26,6 +26,7 @@ use super::{
 use crate::{
     sealed,
     session::{Session, inflight::CallId},
+    upstream::message::logs::{Level, Logs},
 };
 use calls::{Call, Calls};
 use queues::Outgoing;
@@ -53,6 +54,8 @@ pub(in crate::upstream) struct Link {
     answers: mpsc::Sender<Bytes>,
     broken: watch::Sender<bool>,
     hello: OnceLock<Arc<Hello>>,
+    /// That of a server of the legacy era, where anybody has asked for one.
+    level: Level,
     /// What is subscribed to at a server of the legacy era.
     pub(super) watched: Watched,
     hidden: Hidden,
@@ -79,6 +82,7 @@ impl Link {
             answers,
             broken: watch::Sender::new(false),
             hello: OnceLock::new(),
+            level: Level::default(),
             watched: Watched::new(),
             hidden,
             on_notification,
@@ -127,11 +131,12 @@ impl Link {
             client,
             may_ask,
             listens,
+            logs,
         } = request;
         let key = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (response, response_out) = oneshot::channel();
         let (notifications, notifications_out) =
-            (progress_token.is_some() || client.is_some() || listens)
+            (progress_token.is_some() || client.is_some() || listens || logs != Logs::None)
                 .then(|| mpsc::channel(if listens { HEARD } else { NOTIFICATIONS }))
                 .unzip();
         let call = Call {
@@ -144,9 +149,13 @@ impl Link {
             client,
             may_ask,
             listens,
+            logs,
             sent: false,
             dropped: 0,
         };
+        if let Some(level) = logs.level() {
+            self.logs_for(level).await;
+        }
         let ours = key.to_string();
         let mut edits: Vec<_> = std::iter::once(id)
             .chain(progress_token)

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Duplex, DuplexError, Incoming, Replies, Request, watched::Watching};
-use crate::call::Era;
+use crate::{call::Era, upstream::message::logs::Logs};
 
 /// Messages of a subscription. Dropped, it ends.
 pub(crate) struct Listening {
@@ -68,6 +68,7 @@ impl Duplex {
                     client: None,
                     may_ask: false,
                     listens: true,
+                    logs: Logs::None,
                 };
                 let replies = link.request(request, Some(self.0.clone())).await?;
                 Ok(Some(Listening {

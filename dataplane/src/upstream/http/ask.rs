@@ -102,6 +102,8 @@ impl Http {
             id: session.as_deref().map(header).transpose()?,
             version: header(version)?,
             result: Bytes::new(),
+            logs: false,
+            level: Default::default(),
             backend: Arc::downgrade(&self.0),
         };
         self.notify(worker, &live, body).await

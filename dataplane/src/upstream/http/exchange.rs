@@ -16,7 +16,7 @@ use crate::{
     error::CallError,
     session::{Session, inflight::CallId},
     upstream::{
-        message::{incoming, shown_status, wants_log},
+        message::{incoming, logs::wants_log, shown_status},
         pool::Received,
         slot::Live,
     },

@@ -1,7 +1,7 @@
 //! Upstream sessions of legacy HTTP backends: opened on first use, once, while
 //! the calls that need them wait; ended with DELETE.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{
     Http, end_in_background,
     headers::{self, SESSION_ID},
+    level::LEVEL_TIMEOUT,
 };
 use crate::{
     call::{ProtocolVersion, WorkerId},
@@ -19,13 +20,10 @@ use crate::{
     error::CallError,
     session::Session,
     upstream::{
-        message::CLIENT_INFO,
+        message::{CLIENT_INFO, logs},
         slot::{Live, Slot},
     },
 };
-
-/// Longest time that a new session waits for its log level to be set.
-const LEVEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a legacy call, or the opening of its session, failed.
 pub(super) enum Failed {
@@ -125,8 +123,7 @@ impl Http {
             _ => {}
         }
         if let Some(level) = client.and_then(|client| client.log_level()) {
-            // Logs are no reason to keep a call waiting for long.
-            let _ = timeout(LEVEL_TIMEOUT, self.set_level(worker, &live, &level)).await;
+            let _ = timeout(LEVEL_TIMEOUT, self.set_level(worker, &live, level)).await;
         }
         Ok(live)
     }
@@ -162,6 +159,8 @@ impl Http {
         self.0.eras.set_legacy(true);
         let result = body.slice_ref(result.get().as_bytes());
         Ok(Live {
+            logs: logs::are_declared(&result),
+            level: Default::default(),
             id,
             version: negotiated,
             result,
@@ -221,14 +220,6 @@ impl Http {
         } else {
             Err(self.bad_answer(format!("it answered {status} to a notification")))
         }
-    }
-
-    /// Passes a client's log level on; a backend that has no logging says so,
-    /// and that is no error.
-    pub(crate) async fn set_level(&self, worker: WorkerId, live: &Live, level: &[u8]) {
-        let level = String::from_utf8_lossy(level);
-        let params = format!(r#"{{"level":{level}}}"#);
-        self.tell(worker, live, "logging/setLevel", &params).await;
     }
 
     /// Makes a request of ours in a session; what is answered makes no difference.

@@ -15,7 +15,10 @@ use super::{StdioConfig, backend};
 use crate::{
     envelope,
     settings::Guard,
-    upstream::duplex::{Duplex, DuplexError, Incoming, OnNotification, Replies, Request, State},
+    upstream::{
+        duplex::{Duplex, DuplexError, Incoming, OnNotification, Replies, Request, State},
+        message::logs::Logs,
+    },
 };
 
 /// Longest wait for anything here.
@@ -92,6 +95,7 @@ fn request(body: impl Into<Bytes>) -> Request {
     let (id, token) = (message.id.unwrap(), message.progress_token);
     Request {
         listens: false,
+        logs: Logs::None,
         id: id.range(),
         progress_token: token.map(envelope::Span::range),
         client: None,

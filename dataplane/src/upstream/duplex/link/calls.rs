@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Client, DuplexError};
-use crate::session::Session;
+use crate::{session::Session, upstream::message::logs::Logs};
 
 /// Calls without a caller that are remembered, and for how long.
 const LEFT: (usize, Duration) = (64, Duration::from_secs(60));
@@ -24,6 +24,7 @@ pub(super) struct Call {
     pub(super) client: Option<Client>,
     pub(super) may_ask: bool,
     pub(super) listens: bool,
+    pub(super) logs: Logs,
     /// The server has been, or is being, sent the request.
     pub(super) sent: bool,
     pub(super) dropped: u64,
@@ -33,6 +34,13 @@ pub(super) struct Left {
     pub(super) key: u64,
     pub(super) client: Option<Weak<Session>>,
     pub(super) since: Instant,
+}
+
+impl Left {
+    /// Whether the server may still work on it.
+    fn counts(&self) -> bool {
+        self.since.elapsed() < LEFT.1
+    }
 }
 
 #[derive(Default)]
@@ -56,9 +64,27 @@ impl Calls {
         let is_others = |left: &Left| {
             let client = left.client.as_ref();
             let is_own = client.is_some_and(|client| client.as_ptr() == Arc::as_ptr(session));
-            left.since.elapsed() < LEFT.1 && !is_own
+            left.counts() && !is_own
         };
         self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
+    }
+
+    /// The one call that the server may be working on, if it is only one. `asked`: who has not
+    /// asked for log messages does not count, as the server says nothing of its call.
+    pub(super) fn only(&mut self, asked: bool) -> Option<&mut Call> {
+        if self.left.iter().any(Left::counts) {
+            return None;
+        }
+        let counts = |call: &&mut Call| {
+            call.sent
+                && if asked {
+                    call.logs != Logs::None
+                } else {
+                    call.may_ask
+                }
+        };
+        let mut all = self.in_flight.values_mut().filter(counts);
+        all.next().filter(|_| all.next().is_none())
     }
 
     /// Remembers a call whose caller has gone.

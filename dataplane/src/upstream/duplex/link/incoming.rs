@@ -12,7 +12,10 @@ use crate::{
     envelope::{self, Kind, Message, Span},
     error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_message, result_message},
     session::asked::{Asker, Unasked, Via},
-    upstream::message::SUBSCRIPTION_ID,
+    upstream::message::{
+        SUBSCRIPTION_ID,
+        logs::{Logs, Severity, severity},
+    },
 };
 
 impl Link {
@@ -73,7 +76,7 @@ impl Link {
             tracing::debug!(
                 backend = self.name,
                 dropped = call.dropped,
-                "progress notifications dropped: the client reads too slowly"
+                "notifications dropped: the client reads too slowly"
             );
         }
         let restored = wire::splice(line, &mut [(id.range(), &call.id)]);
@@ -123,19 +126,46 @@ impl Link {
                 .and_then(|uri| envelope::string_value(&line, uri));
             return self.watched.updated(&line, &uri.unwrap_or_default());
         }
+        if method == b"notifications/message" {
+            return self.log(line, message);
+        }
         let method = String::from_utf8_lossy(method).into_owned();
         (self.on_notification)(&method, line);
+    }
+
+    /// A log message. The protocol does not say of which call it is: it is of the only one that
+    /// the server has, or nobody's.
+    fn log(&self, line: Bytes, message: &Message) {
+        let is_modern = self.is_modern();
+        let mut calls = self.calls.lock();
+        let Some(call) = calls.only(is_modern) else {
+            return;
+        };
+        let least = match (call.logs, self.level.get()) {
+            (Logs::None, _) => return,
+            (Logs::AtLeast(level), _) => Some(level),
+            (Logs::Any, None) => None,
+            // The server says more than it would by itself.
+            (Logs::Any, Some(_)) => Some(Severity::INFO),
+        };
+        if severity(&line, message) >= least
+            && let Some(to) = &call.notifications
+            && to.try_send(line).is_err()
+        {
+            call.dropped += 1;
+        }
+    }
+
+    fn is_modern(&self) -> bool {
+        let hello = self.hello.get();
+        hello.is_some_and(|hello| hello.era == Era::Modern)
     }
 
     /// A request of the server. `ping` is answered as it must be; all else is asked of the client
     /// whose call the server works on. To a modern server nothing may be answered, and it may not
     /// ask.
     fn asked(&self, line: &Bytes, message: &Message) -> Result<(), String> {
-        let modern = self
-            .hello
-            .get()
-            .is_some_and(|hello| hello.era == Era::Modern);
-        let (Some(id), Some(method), false) = (message.id, message.method, modern) else {
+        let (Some(id), Some(method), false) = (message.id, message.method, self.is_modern()) else {
             return Err(format!(
                 "request from the server ignored: {}",
                 self.excerpt(line)
