@@ -8,7 +8,7 @@ use crate::{
     call::{Answer, Call},
     envelope::{self, Message},
     rounds,
-    session::lease::can_be_asked,
+    session::{asked::elicits, lease::can_be_asked},
 };
 
 /// The code of that error.
@@ -23,7 +23,9 @@ pub(crate) fn question(
     message: &Message,
 ) -> Option<Answer> {
     let able = message_capabilities(call)?;
-    envelope::member(&able, envelope::Span::new(0, able.len()), "elicitation")?;
+    if !elicits(&able, "url") {
+        return None;
+    }
     let data = envelope::member(body, message.error?, "data")?;
     let places = envelope::member(body, data, "elicitations")?;
     let mut requests = Vec::new();

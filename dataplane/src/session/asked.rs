@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{Session, inflight::CallId};
 use crate::{
     envelope::{self, Edit, Message, Span},
+    error::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND},
     sealed,
 };
 
@@ -101,12 +102,28 @@ pub enum Unasked {
     /// Nobody promised that it could be.
     #[error("the client has not declared this capability")]
     NotDeclared,
+    /// It can be asked for something, but not in this way.
+    #[error("the client has not declared this mode of elicitation")]
+    ModeNotDeclared,
     /// Too many are open.
     #[error("the client owes too many answers")]
     TooMany,
     /// It cannot be written.
     #[error("the request cannot be passed to the client")]
     Unwritten,
+}
+
+impl Unasked {
+    /// The JSON-RPC code with which the backend is told (2025-11-25, Elicitation: Error Handling,
+    /// and alike elsewhere).
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::NotDeclared => METHOD_NOT_FOUND,
+            Self::ModeNotDeclared => INVALID_PARAMS,
+            Self::TooMany | Self::Unwritten => INTERNAL_ERROR,
+        }
+    }
 }
 
 /// On whom a call waits.
@@ -160,6 +177,9 @@ impl Session {
         let method = message.method.map_or(&b""[..], |span| span.of(request));
         if !self.has_declared(method) {
             return Err(Unasked::NotDeclared);
+        }
+        if method == b"elicitation/create" && !self.has_declared_mode(request, message) {
+            return Err(Unasked::ModeNotDeclared);
         }
         let id = message.id.ok_or(Unasked::Unwritten)?;
         let serial = sealed::random::<6>().map_err(|_| Unasked::Unwritten)?;
@@ -263,10 +283,31 @@ impl Session {
             _ => return true,
         };
         let declared = &self.capabilities;
-        envelope::members(declared, Span::new(0, declared.len())).any(|member| {
-            member.is_ok_and(|(key, value)| key == needed && value.of(declared) != b"null")
-        })
+        envelope::member(declared, Span::new(0, declared.len()), needed)
+            .is_some_and(|value| value.of(declared) != b"null")
     }
+
+    fn has_declared_mode(&self, request: &[u8], message: &Message) -> bool {
+        let mode = message
+            .params
+            .and_then(|params| envelope::member(request, params, "mode"));
+        let mode = mode.and_then(|mode| envelope::string_value(request, mode));
+        elicits(&self.capabilities, mode.as_deref().unwrap_or("form"))
+    }
+}
+
+/// Whether a client of these capabilities, a JSON text, can be asked in this mode of
+/// elicitation. No mode at all means forms (2025-11-25, Elicitation: Capabilities).
+pub(crate) fn elicits(capabilities: &[u8], mode: &str) -> bool {
+    let whole = Span::new(0, capabilities.len());
+    let Some(elicitation) = envelope::member(capabilities, whole, "elicitation") else {
+        return false;
+    };
+    let has = |mode: &str| {
+        let declared = envelope::member(capabilities, elicitation, mode);
+        declared.is_some_and(|declared| declared.of(capabilities) != b"null")
+    };
+    has(mode) || mode == "form" && !has("url")
 }
 
 #[cfg(test)]
@@ -333,6 +374,22 @@ mod tests {
         assert_eq!(asked("acme/other"), None);
         for method in ["elicitation/create", "roots/list"] {
             assert_eq!(asked(method), Some(Unasked::NotDeclared), "{method}");
+        }
+    }
+
+    #[test]
+    fn no_mode_at_all_means_forms() {
+        for (declared, form, url) in [
+            (r#"{"elicitation":{}}"#, true, false),
+            (r#"{"elicitation":{"form":{}}}"#, true, false),
+            (r#"{"elicitation":{"url":{}}}"#, false, true),
+            (r#"{"elicitation":{"form":{},"url":{}}}"#, true, true),
+            (r#"{"elicitation":{"url":null}}"#, true, false),
+            ("{}", false, false),
+        ] {
+            let elicits = |mode| elicits(declared.as_bytes(), mode);
+            assert_eq!((elicits("form"), elicits("url")), (form, url), "{declared}");
+            assert!(!elicits("voice"));
         }
     }
 

@@ -168,6 +168,12 @@ async fn who_has_to_go_somewhere_first_is_asked_to() -> Result<()> {
     let fleet = Fleet::start(&talker(&backend.url())).await?;
     fleet.offers(&["talker__ask"]).await?;
     let mut client = able(&fleet.url, None).await?;
+    let refused = failure(client.call("talker__ask", json!({})).await)?;
+    ensure!(
+        refused.code() == Some(-32042),
+        "asked a client that knows only of forms: {refused}"
+    );
+    client.capabilities = json!({"elicitation": {"url": {}}});
     let asked = client.call("talker__ask", json!({})).await?;
     let request = json!({"method": "elicitation/create", "params": place});
     ensure!(

@@ -462,3 +462,33 @@ async fn a_child_that_works_for_somebody_else_as_well_asks_nobody() -> Result<()
     waits.abort();
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_in_a_mode_that_it_has_not_declared() -> Result<()> {
+    let matrix = matrix().await?;
+    let url = json!({"mode": "url", "message": "Log in", "elicitationId": "e",
+        "url": "https://example.com/login"});
+    for (turn, declared) in [json!({}), json!({"form": {}})].into_iter().enumerate() {
+        let able = json!({"elicitation": declared});
+        let mut new = Client::modern(&matrix.fleet.url).await?;
+        new.capabilities = able.clone();
+        let old = Client::legacy_that_can(&matrix.fleet.url, LEGACY, able).await?;
+        for (era, mut client) in [("new", new), ("old", old)] {
+            for (backend, _) in BACKENDS.iter().filter(|(backend, _)| *backend != era) {
+                let arguments = json!({"id": format!("{turn}-{era}-{backend}"),
+                    "method": "elicitation/create", "params": url});
+                let asked = client.call(&format!("{backend}__ask"), arguments).await;
+                if *backend == "new" {
+                    // There is no answer that says so to a backend of this era.
+                    let refused = asked.err().context("it was asked")?;
+                    ensure!(refused.to_string().contains("-31005"), "{refused}");
+                    continue;
+                }
+                let told = text_of(&asked?)?;
+                let code = told["error"]["code"].as_i64().or(told["code"].as_i64());
+                ensure!(code == Some(-32602), "{era} at {backend}: {told}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -10,7 +10,7 @@ use super::Http;
 use crate::{
     call::WorkerId,
     envelope::Message,
-    error::{CallError, INTERNAL_ERROR, METHOD_NOT_FOUND, error_message, result_message},
+    error::{CallError, error_message, result_message},
     session::{
         Session,
         asked::{Asker, Unasked, Via},
@@ -61,15 +61,8 @@ impl Http {
 
     /// Tells a backend that its request is not asked.
     pub(super) fn refuse(&self, worker: WorkerId, live: &Arc<Live>, id: &[u8], why: Unasked) {
-        let code = match why {
-            Unasked::NotDeclared => METHOD_NOT_FOUND,
-            Unasked::TooMany | Unasked::Unwritten => INTERNAL_ERROR,
-        };
-        self.answer(
-            worker,
-            live,
-            error_message(id, code, &why.to_string(), None),
-        );
+        let refusal = error_message(id, why.code(), &why.to_string(), None);
+        self.answer(worker, live, refusal);
     }
 
     /// Posts a client's answer, or its notification, in the upstream session that it is for.

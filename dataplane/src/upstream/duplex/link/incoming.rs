@@ -10,7 +10,7 @@ use super::{
 use crate::{
     call::Era,
     envelope::{self, Kind, Message, Span},
-    error::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_message, result_message},
+    error::{INTERNAL_ERROR, error_message, result_message},
     session::asked::{Asker, Unasked, Via},
     upstream::message::{
         SUBSCRIPTION_ID,
@@ -194,7 +194,12 @@ impl Link {
             let able = client.session.has_declared(method);
             able.then_some((*key, client, call.notifications.as_ref()?))
         });
-        let none = || (METHOD_NOT_FOUND, Unasked::NotDeclared.to_string());
+        let none = || {
+            (
+                Unasked::NotDeclared.code(),
+                Unasked::NotDeclared.to_string(),
+            )
+        };
         let (mut key, mut client, mut to) = able.next().ok_or_else(none)?;
         for (other_key, other, others) in able {
             if other_key > key {
@@ -212,10 +217,7 @@ impl Link {
             },
             call: Some(client.call),
         };
-        let failed = |why: &Unasked| match why {
-            Unasked::NotDeclared => (METHOD_NOT_FOUND, why.to_string()),
-            Unasked::TooMany | Unasked::Unwritten => (INTERNAL_ERROR, why.to_string()),
-        };
+        let failed = |why: &Unasked| (why.code(), why.to_string());
         let question = client.session.question(&asker, line, message);
         let question = question.map_err(|why| failed(&why))?;
         to.try_send(question).map_err(|_| failed(&Unasked::TooMany))
