@@ -34,8 +34,10 @@ pub(in crate::upstream) use queues::Queues;
 
 /// Requests that may wait for the server to read them.
 const REQUESTS: usize = 32;
-/// Progress notifications that may wait for the caller. More are dropped.
-const NOTIFICATIONS: usize = 32;
+/// Notifications that may wait for the caller. More are dropped.
+const NOTIFICATIONS: usize = 256;
+/// Of these, how many log messages leave for progress and questions.
+const NOT_FOR_LOGS: usize = 32;
 /// Answers that may wait for the server to read them.
 const ANSWERS: usize = 32;
 

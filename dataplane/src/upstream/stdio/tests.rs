@@ -248,7 +248,7 @@ async fn a_caller_that_does_not_read_stalls_nobody_and_still_gets_its_response()
     while let Incoming::Notification(_) = slow.next().await.unwrap().unwrap() {
         notifications += 1;
     }
-    assert_eq!(notifications, 32);
+    assert_eq!(notifications, 256);
 }
 
 #[tokio::test]

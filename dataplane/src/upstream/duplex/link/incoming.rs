@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     super::{DuplexError, Throttle, wire},
-    Link,
+    Link, NOT_FOR_LOGS,
     calls::Call,
 };
 use crate::{
@@ -150,7 +150,7 @@ impl Link {
         };
         if severity(&line, message) >= least
             && let Some(to) = &call.notifications
-            && to.try_send(line).is_err()
+            && (to.capacity() <= NOT_FOR_LOGS || to.try_send(line).is_err())
         {
             call.dropped += 1;
         }
