@@ -8,6 +8,7 @@
 //! boxed: a call's own future is made and moved for every call, so it is kept small.
 
 mod ask;
+mod call;
 mod collect;
 mod era;
 mod exchange;
@@ -15,6 +16,7 @@ pub(crate) mod headers;
 mod level;
 mod listen;
 pub(crate) mod listening;
+mod send;
 mod session;
 mod subscribed;
 mod unanswered;
@@ -29,9 +31,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -39,20 +40,15 @@ use tokio::sync::Semaphore;
 use super::{
     Greeting,
     http1::Head,
-    message::outgoing,
-    pool::{Ask, Origin, Pool, Received, SendError},
+    pool::{Origin, Pool, Received},
     slot::{Live, Slot},
 };
 use crate::{
-    call::{Call, Era, ProtocolVersion, Reply, WorkerId},
+    call::{Era, ProtocolVersion, WorkerId},
     error::CallError,
 };
 use era::{Eras, Spoken};
-use exchange::Exchange;
-use unanswered::Unanswered;
 
-/// Redirects followed for one request; same origin only.
-const REDIRECTS: usize = 3;
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 64 << 20;
 /// Longest message that is taken outside of calls.
@@ -119,39 +115,6 @@ struct Sent {
     body: Received,
 }
 
-/// A call that was sent.
-struct Posted {
-    sent: Sent,
-    way: Way,
-}
-
-/// How a call went out.
-enum Way {
-    /// In the modern era.
-    Stateless,
-    /// In the legacy era.
-    Session {
-        slot: Arc<Slot>,
-        live: Arc<Live>,
-        /// The id it was sent with, where that is not the client's.
-        id: Option<Bytes>,
-        /// Cancels it, where the client does that by going away.
-        unanswered: Option<Unanswered>,
-    },
-}
-
-impl Way {
-    fn answered(&mut self) {
-        if let Self::Session {
-            unanswered: Some(unanswered),
-            ..
-        } = self
-        {
-            unanswered.answered();
-        }
-    }
-}
-
 impl Http {
     /// A backend; nothing is connected yet.
     ///
@@ -187,88 +150,6 @@ impl Http {
     #[must_use]
     pub fn of(live: &Live) -> Option<Self> {
         live.backend.upgrade().map(Self)
-    }
-
-    /// Sends a call and gives its answer.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice, and a call is large"
-    )]
-    pub fn call(&self, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send {
-        async move {
-            let mut again = true;
-            loop {
-                let era = match self.known(call.version)? {
-                    Some(era) => era,
-                    None => Box::pin(self.probe(call.worker)).await?,
-                };
-                let posted = match era {
-                    Era::Modern => self.post_modern(&call).await?,
-                    Era::Legacy => match self.post_legacy(&call).await {
-                        // It has just turned out not to speak that era: ask again.
-                        Err(session::Failed::NotSpoken) => continue,
-                        Err(session::Failed::Call(error)) => return Err(error),
-                        Ok(posted) => posted,
-                    },
-                };
-                let Posted { sent, mut way } = posted;
-                let Head {
-                    status, is_stream, ..
-                } = sent.head;
-                let refused = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
-                let reply = if is_stream && !(refused && era == Era::Legacy) {
-                    let exchange = Exchange::new(self, call, way);
-                    Box::pin(exchange.events(sent)).await
-                } else {
-                    let body = if is_stream {
-                        Box::pin(self.collect_any(sent)).await?
-                    } else {
-                        self.collect(sent).await?
-                    };
-                    way.answered();
-                    if again && refused && self.is_lost(&way, status, &body) {
-                        again = false;
-                        continue;
-                    }
-                    let exchange = Exchange::new(self, call, way);
-                    exchange.whole(status, body).map(Reply::Whole)
-                };
-                if era == Era::Modern {
-                    self.learn(refused, &reply);
-                }
-                return reply;
-            }
-        }
-    }
-
-    /// Whether a refusal says that the session is gone, and another one will do.
-    fn is_lost(&self, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
-        let Way::Session { slot, live, .. } = way else {
-            return false;
-        };
-        if !session::is_lost(status, refusal) {
-            return false;
-        }
-        // Without a session nothing was lost, but the server may speak another era by
-        // now: the next call's `initialize` will tell.
-        slot.forget(live);
-        live.id.is_some()
-    }
-
-    /// What an answer tells of the era that the backend speaks.
-    fn learn(&self, refused: bool, reply: &Result<Reply, CallError>) {
-        match reply {
-            Ok(Reply::Whole(answer)) if era::is_modern_error(answer.error) => {
-                self.0.eras.trust();
-            }
-            // Perhaps it was replaced by one of the other era.
-            _ if refused => self.0.eras.doubt(),
-            Ok(_) => self.0.eras.trust(),
-            Err(_) => {}
-        }
     }
 
     /// What the backend says of itself.
@@ -345,150 +226,6 @@ impl Http {
         slots.push(Arc::downgrade(slot));
     }
 
-    async fn post_modern(&self, call: &Call) -> Result<Posted, CallError> {
-        let body = outgoing(call, Era::Modern, None)?;
-        let lines = |out: &mut Vec<u8>| headers::modern(out, call);
-        let sent = self.post(call.worker, lines, body).await?;
-        Ok(Posted {
-            sent,
-            way: Way::Stateless,
-        })
-    }
-
-    /// Sends a call in the session of its client, which is opened where there is none.
-    async fn post_legacy(&self, call: &Call) -> Result<Posted, session::Failed> {
-        let (slot, id) = match &call.session {
-            Some(session) if !session.is_leased() => (session.upstream(self.0.serial), None),
-            Some(session) => (
-                session.upstream(self.0.serial),
-                Some(Bytes::from(self.next_id().to_string())),
-            ),
-            None => (
-                Arc::clone(&self.0.shared),
-                Some(Bytes::from(self.next_id().to_string())),
-            ),
-        };
-        let body = outgoing(call, Era::Legacy, id.as_deref())?;
-        let live = match slot.live() {
-            Some(live) => live,
-            None => Box::pin(self.open(call.worker, &slot, call.session.as_ref())).await?,
-        };
-        if call.message.log_level.is_some() && call.version.era() == Era::Modern && live.logs {
-            Box::pin(self.logs_for(call, &live)).await;
-        }
-        let lines = |out: &mut Vec<u8>| headers::legacy(out, &live);
-        let unanswered = match &id {
-            Some(id) if call.version.era() == Era::Modern => {
-                Some(Unanswered::new(self, call.worker, &live, id))
-            }
-            _ => None,
-        };
-        let sent = self.post(call.worker, lines, body).await?;
-        Ok(Posted {
-            sent,
-            way: Way::Session {
-                slot,
-                live,
-                id,
-                unanswered,
-            },
-        })
-    }
-
-    /// Posts a message with the header lines that `lines` adds to those of every request;
-    /// redirects within the origin are followed.
-    async fn post(
-        &self,
-        worker: WorkerId,
-        lines: impl Fn(&mut Vec<u8>) + Sync,
-        body: Bytes,
-    ) -> Result<Sent, CallError> {
-        let path = self.0.path.read().clone();
-        let sent = self
-            .send(worker, "POST", &path, &lines, body.clone())
-            .await?;
-        if is_redirect(&sent) {
-            return Box::pin(self.follow(worker, sent, &lines, body)).await;
-        }
-        Ok(sent)
-    }
-
-    /// Follows redirects within the origin.
-    async fn follow(
-        &self,
-        worker: WorkerId,
-        mut sent: Sent,
-        lines: &(dyn Fn(&mut Vec<u8>) + Sync),
-        body: Bytes,
-    ) -> Result<Sent, CallError> {
-        let mut moved = true;
-        for _ in 0..REDIRECTS {
-            moved &= sent.head.status == StatusCode::PERMANENT_REDIRECT;
-            let location = sent.head.get("location");
-            let to = location.and_then(|l| self.same_origin(std::str::from_utf8(l).ok()?));
-            let path = to.ok_or_else(|| {
-                self.bad_answer("it redirects to another origin, which is never followed: set `url` to the final address")
-            })?;
-            sent = self
-                .send(worker, "POST", &path, lines, body.clone())
-                .await?;
-            if !is_redirect(&sent) {
-                if moved {
-                    *self.0.path.write() = path;
-                }
-                return Ok(sent);
-            }
-        }
-        Err(self.bad_answer("it redirects in circles"))
-    }
-
-    async fn send(
-        &self,
-        worker: WorkerId,
-        verb: &'static str,
-        path: &str,
-        lines: impl Fn(&mut Vec<u8>) + Sync,
-        body: Bytes,
-    ) -> Result<Sent, CallError> {
-        let lines = |out: &mut Vec<u8>| {
-            out.extend_from_slice(&self.0.lines);
-            lines(out);
-        };
-        let ask = Ask {
-            verb,
-            path,
-            lines: &lines,
-            body,
-        };
-        match self.0.pool.send(worker, &ask).await {
-            Ok((head, body)) => Ok(Sent { head, body }),
-            Err(SendError::Broken(error)) => Err(self.unread(error)),
-            Err(error @ SendError::Connect { .. }) => {
-                let reason = "it cannot be reached";
-                Err(CallError::unavailable(
-                    &self.0.name,
-                    reason,
-                    error.to_string(),
-                ))
-            }
-        }
-    }
-
-    /// The path of a redirect that stays within the origin.
-    fn same_origin(&self, location: &str) -> Option<Arc<str>> {
-        let uri: Uri = location.parse().ok()?;
-        let same = match uri.authority() {
-            // `//host/path` names another host.
-            None => location.starts_with('/') && !location.starts_with("//"),
-            Some(authority) => {
-                let tls = uri.scheme_str() == Some("https");
-                authority.as_str() == self.0.authority && tls == self.0.pool.is_tls()
-            }
-        };
-        same.then(|| uri.path_and_query().map(|path| path.as_str().into()))
-            .flatten()
-    }
-
     fn next_id(&self) -> u64 {
         self.0.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -517,14 +254,6 @@ impl Http {
             }
         }
     }
-}
-
-/// Only those that keep method and body can be followed.
-fn is_redirect(sent: &Sent) -> bool {
-    matches!(
-        sent.head.status,
-        StatusCode::PERMANENT_REDIRECT | StatusCode::TEMPORARY_REDIRECT
-    )
 }
 
 /// Ends an upstream session in the background; the client does not wait for it.

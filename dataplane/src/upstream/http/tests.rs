@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use bytes::Bytes;
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -9,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     auth::Auth,
-    call::{Answer, Method},
+    call::{Answer, Call, Method, Reply},
     envelope,
     upstream::address::Address,
 };
