@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use fleet_tests::{
     backend::{Backend, talker::Talker},
-    client::{Answer, Client},
+    client::{Answer, Client, get},
     fleet::LEGACY,
     wait::until,
 };
@@ -225,7 +225,7 @@ async fn listens(client: Arc<One>, updates: Arc<AtomicUsize>) -> Result<()> {
 }
 
 /// Kills one after the other, and starts it again when the others have noticed.
-async fn kills(three: &mut Three, course: &Course) -> Result<()> {
+async fn kills(three: &mut Three, balancer: &str, course: &Course) -> Result<()> {
     for kill in 0..KILLS {
         let node = kill % 3;
         let enough = course.calls.load(Ordering::SeqCst) + CALLS / (KILLS + 1);
@@ -235,10 +235,15 @@ async fn kills(three: &mut Three, course: &Course) -> Result<()> {
         .await?;
         course.kills.fetch_add(1, Ordering::SeqCst);
         three.nodes[node].process.kill().await?;
-        course.kills.fetch_add(1, Ordering::SeqCst);
+        // A call may still be given to it, until the others and the balancer have learned of the
+        // ends of their connections: the balancer has, when it has gone round twice.
         for other in [(node + 1) % 3, (node + 2) % 3] {
             peers(&three.nodes[other], 1).await?;
         }
+        for _ in 0..2 {
+            get(balancer).await?;
+        }
+        course.kills.fetch_add(1, Ordering::SeqCst);
         three.restart(node).await?;
         for each in &three.nodes {
             peers(each, 2).await?;
@@ -302,7 +307,7 @@ async fn clients_lose_the_calls_that_a_killed_data_plane_held_and_nothing_else()
     .await?;
     is_one_for_each(&backend)?;
 
-    let killed = kills(&mut three, &course).await;
+    let killed = kills(&mut three, &balancer.url, &course).await;
     course.over.store(true, Ordering::SeqCst);
     while let Some(run) = calling.join_next().await {
         run??;

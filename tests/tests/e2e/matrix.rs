@@ -465,14 +465,14 @@ async fn a_child_that_works_for_somebody_else_as_well_asks_nobody() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_asked_in_a_mode_that_it_has_not_declared() -> Result<()> {
-    let matrix = matrix().await?;
+    let matrix = matrix(false).await?;
     let url = json!({"mode": "url", "message": "Log in", "elicitationId": "e",
         "url": "https://example.com/login"});
     for (turn, declared) in [json!({}), json!({"form": {}})].into_iter().enumerate() {
         let able = json!({"elicitation": declared});
-        let mut new = Client::modern(&matrix.fleet.url).await?;
+        let mut new = Client::modern(&matrix.url).await?;
         new.capabilities = able.clone();
-        let old = Client::legacy_that_can(&matrix.fleet.url, LEGACY, able).await?;
+        let old = Client::legacy_that_can(&matrix.url, LEGACY, able).await?;
         for (era, mut client) in [("new", new), ("old", old)] {
             for (backend, _) in BACKENDS.iter().filter(|(backend, _)| *backend != era) {
                 let arguments = json!({"id": format!("{turn}-{era}-{backend}"),
