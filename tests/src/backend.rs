@@ -1,9 +1,10 @@
 //! Scripted MCP servers over streamable HTTP. A script sees each request whole and answers it as
 //! it likes; [`Backend`] keeps what arrived. [`server`] scripts one that behaves, of either era;
 //! [`talker`] one that asks its clients and tells them things; [`broken`] those that do not behave.
-//! [`websocket`] is one over another transport.
+//! [`websocket`] is one over another transport; [`raw`] one of which every byte is decided, over each.
 
 pub mod broken;
+pub mod raw;
 pub mod server;
 pub mod talker;
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub use events::{Event, Events};
 /// The stateless revision.
 pub const MODERN: &str = "2026-07-28";
 
+/// Stands for a text that is put in as it is.
+const HERE: &str = "put in here";
+
 /// A client of one endpoint.
 pub struct Client {
     url: String,
@@ -301,6 +304,22 @@ impl Client {
     pub async fn call(&mut self, tool: &str, arguments: Value) -> Result<Value> {
         self.request("tools/call", json!({"name": tool, "arguments": arguments}))
             .await
+    }
+
+    /// Calls a tool with arguments of this text, and gives everything that came back.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn call_with(
+        &mut self,
+        tool: &str,
+        arguments: &str,
+        progress_token: Option<Value>,
+    ) -> Result<Answer> {
+        let params = json!({"name": tool, "arguments": HERE});
+        let (_, headers, body) = self.message("tools/call", Some(params), progress_token);
+        let body = body.replacen(&format!("\"{HERE}\""), arguments, 1);
+        self.connection.post(&headers, body).await
     }
 
     /// Calls a tool and gives the text of its first content block.

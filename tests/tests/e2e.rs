@@ -14,6 +14,7 @@ mod e2e {
     mod connect;
     mod deploy;
     mod eras;
+    mod fidelity;
     mod fleet;
     mod held;
     mod hostile;

@@ -121,23 +121,35 @@ impl Answer {
     /// # Errors
     /// Something in it is not JSON.
     pub fn messages(&self) -> Result<Vec<Value>> {
-        let kind = self
-            .headers
-            .get("content-type")
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or("");
-        if !kind.starts_with("text/event-stream") {
-            return Ok(vec![serde_json::from_slice(&self.body)?]);
+        let texts = self.texts()?;
+        let messages = texts.iter().map(|text| serde_json::from_str(text));
+        Ok(messages.collect::<Result<_, _>>()?)
+    }
+
+    /// The same as the server wrote them.
+    ///
+    /// # Errors
+    /// It is not text.
+    pub fn texts(&self) -> Result<Vec<String>> {
+        let text = std::str::from_utf8(&self.body)?;
+        if !self.is_stream() {
+            return Ok(vec![text.to_owned()]);
         }
-        let text = std::str::from_utf8(&self.body)?.replace("\r\n", "\n");
+        let text = text.replace("\r\n", "\n");
         let events = text.split("\n\n").map(|event| {
             let data = event.lines().filter_map(|line| line.strip_prefix("data:"));
-            data.map(str::trim_start).collect::<Vec<_>>().join("\n")
+            data.map(|line| line.strip_prefix(' ').unwrap_or(line))
+                .collect::<Vec<_>>()
+                .join("\n")
         });
-        Ok(events
-            .filter(|data| !data.is_empty())
-            .map(|d| serde_json::from_str(&d))
-            .collect::<Result<_, _>>()?)
+        Ok(events.filter(|data| !data.is_empty()).collect())
+    }
+
+    /// Whether it came as an event stream.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        let kind = self.headers.get("content-type");
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
     }
 
     /// The response: the last message, which must be one.
