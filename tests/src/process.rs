@@ -214,6 +214,8 @@ pub fn below(number: u32) -> Vec<u32> {
 pub struct Held {
     /// Resident memory in KiB.
     pub memory: u64,
+    /// The most that it has been.
+    pub peak: u64,
     /// Open file descriptors.
     pub descriptors: usize,
     /// Threads.
@@ -229,10 +231,14 @@ pub fn held(number: u32) -> Result<Held> {
         Ok::<_, anyhow::Error>(std::fs::read_dir(format!("/proc/{number}/{what}"))?.count())
     };
     let status = std::fs::read_to_string(format!("/proc/{number}/status"))?;
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let memory = memory.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let size = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let size = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        size.with_context(|| format!("no {name}"))
+    };
     Ok(Held {
-        memory: memory.context("no VmRSS")?,
+        memory: size("VmRSS:")?,
+        peak: size("VmHWM:")?,
         descriptors: count("fd")?,
         threads: count("task")?,
     })

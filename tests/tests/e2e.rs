@@ -33,6 +33,7 @@ mod e2e {
     mod reports;
     mod revoke;
     mod rounds;
+    mod rude;
     mod secrets;
     mod split;
     mod sse;

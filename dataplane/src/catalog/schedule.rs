@@ -27,6 +27,8 @@ use crate::{backend::Backend, call::WorkerId, node::Node};
 const AT_ONCE: usize = 256;
 /// Waits between attempts at a backend that fails; they double.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Pause of a backend that has been asked, however often it says that its lists have changed.
+const REST: Duration = Duration::from_millis(250);
 
 /// How soon a backend is to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct Discovery {
 struct Queue {
     now: Line,
     at_leisure: Line,
-    /// Those that have failed.
+    /// Those that have failed, or rest.
     later: BinaryHeap<Reverse<Later>>,
     closed: bool,
 }
@@ -78,6 +80,8 @@ pub(super) struct Place {
     state: AtomicU8,
     /// In a row.
     failures: AtomicU32,
+    /// When it had last been asked.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// Values of [`Place::state`].
@@ -87,6 +91,8 @@ const NOW: u8 = 2;
 const ASKED: u8 = 3;
 /// Asked, and to be asked once more.
 const AGAIN: u8 = 4;
+/// To be asked once more when it has rested.
+const RESTING: u8 = 5;
 
 impl Default for Queue {
     fn default() -> Self {
@@ -135,6 +141,14 @@ impl Place {
         }
     }
 
+    /// When it may be asked again, where that is not now.
+    fn rested_at(&self) -> Option<Instant> {
+        let asked = *self.asked.lock();
+        asked
+            .map(|at| at + REST)
+            .filter(|due| *due > Instant::now())
+    }
+
     /// Whether what is known may be about to be replaced.
     pub(super) fn is_wanted(&self) -> bool {
         self.state.load(Relaxed) != IDLE || self.failures.load(Relaxed) != 0
@@ -158,6 +172,13 @@ impl Discovery {
         if queue.closed {
             return;
         }
+        let is_idle = place.state.load(Relaxed) == IDLE;
+        if is_idle && let Some(due) = place.rested_at() {
+            place.state.store(RESTING, Relaxed);
+            queue.postpone(due, backend.clone(), place);
+            drop(queue);
+            return self.changed.notify_one();
+        }
         let (line, state) = match (place.state.load(Relaxed), urgency) {
             // One that waited at leisure moves up; its old place is passed over.
             (IDLE | AT_LEISURE, Urgency::Now) => (&mut queue.now, NOW),
@@ -180,16 +201,14 @@ impl Discovery {
         let mut queue = self.queue.lock();
         let again = place.state.load(Relaxed) == AGAIN;
         place.state.store(IDLE, Relaxed);
+        *place.asked.lock() = Some(Instant::now());
         if told {
             place.failures.store(0, Relaxed);
         } else {
             let failures = place.failures.load(Relaxed).saturating_add(1);
             place.failures.store(failures, Relaxed);
-            queue.later.push(Reverse(Later {
-                due: Instant::now() + backoff(failures),
-                failures,
-                backend: Arc::downgrade(backend),
-            }));
+            let due = Instant::now() + backoff(failures);
+            queue.postpone(due, Arc::downgrade(backend), place);
         }
         drop(queue);
         if again {
@@ -234,6 +253,15 @@ impl Discovery {
 }
 
 impl Queue {
+    fn postpone(&mut self, due: Instant, backend: Weak<Backend>, place: &Place) {
+        let failures = place.failures.load(Relaxed);
+        self.later.push(Reverse(Later {
+            due,
+            failures,
+            backend,
+        }));
+    }
+
     /// Those whose pause is over stand in line again.
     fn wake(&mut self, now: Instant) {
         while self
@@ -250,10 +278,13 @@ impl Queue {
             let place = &backend.catalog.place;
             // One that was asked meanwhile has another pause, or none.
             let is_same = place.failures.load(Relaxed) == next.failures;
-            if is_same && place.state.load(Relaxed) == IDLE {
-                place.state.store(AT_LEISURE, Relaxed);
-                self.at_leisure.waiting.push_back(next.backend);
-            }
+            let (line, state) = match place.state.load(Relaxed) {
+                RESTING => (&mut self.now, NOW),
+                IDLE if is_same => (&mut self.at_leisure, AT_LEISURE),
+                _ => continue,
+            };
+            place.state.store(state, Relaxed);
+            line.waiting.push_back(next.backend);
         }
     }
 

@@ -5,12 +5,15 @@ mod asked;
 mod framing;
 mod socket;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::Result;
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use hyper::Method;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -20,7 +23,7 @@ use super::{Backend, Script as HttpScript, Seen, answer};
 use crate::programs::here;
 pub use asked::Asked;
 use asked::greeting;
-use framing::{Framer, chunks};
+use framing::Framer;
 use socket::Socket;
 
 /// How a server is reached.
@@ -92,8 +95,7 @@ struct Served {
     era: Era,
     tools: Vec<&'static str>,
     script: Script,
-    /// The connections that all calls share.
-    open: Arc<Mutex<Vec<Out>>>,
+    listed: Arc<AtomicUsize>,
 }
 
 /// A running server, stopped when dropped.
@@ -123,7 +125,7 @@ impl Raw {
             era,
             tools: tools.to_vec(),
             script,
-            open: Arc::default(),
+            listed: Arc::default(),
         };
         let at = match transport {
             Transport::Json | Transport::Events => At::Http(Backend::start(served.http()).await?),
@@ -156,18 +158,19 @@ impl Raw {
         format!("kind: Backend\nname: {name}\n{kind}: {how}\n{more}---\n")
     }
 
-    /// Breaks off the connections that all calls share; new ones are taken.
-    pub async fn restart(&self) {
-        let open = std::mem::take(&mut *self.served.open.lock());
-        for out in open {
-            out.hang_up().await;
-        }
+    /// How often it was asked for its tools.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        self.served.listed.load(Ordering::Relaxed)
     }
 }
 
 impl Served {
     /// Has a message answered.
     async fn take(&self, asked: Asked, out: Out) {
+        if asked.method == "tools/list" {
+            self.listed.fetch_add(1, Ordering::Relaxed);
+        }
         match greeting(self, &asked) {
             Some(text) => drop(out.say(text).await),
             None => (self.script)(asked, out).await,
@@ -219,7 +222,6 @@ impl Served {
             async move {
                 if seen.http == Method::GET {
                     let (out, from) = served.opened();
-                    served.open.lock().push(out.clone());
                     let number = {
                         let mut sessions = sessions.lock();
                         sessions.push(out);
@@ -251,13 +253,11 @@ fn body(transport: Transport, from: mpsc::Receiver<Piece>, first: Bytes) -> Body
     let framed = stream::unfold((framer, from), |(mut framer, mut from)| async {
         let piece = from.recv().await?;
         let broken = || std::io::Error::other("broken off");
-        Some((framer.frame(&piece).ok_or_else(broken), (framer, from)))
+        Some((framer.chunks(&piece).ok_or_else(broken), (framer, from)))
     });
-    let pieces = stream::once(async { Ok(first) })
+    let pieces = stream::once(async { Ok(vec![first]) })
         .chain(framed)
-        .flat_map(|framed| match framed {
-            Ok(framed) => stream::iter(chunks(framed).into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(error)]),
-        });
+        .map_ok(|chunks| stream::iter(chunks).map(Ok::<_, std::io::Error>))
+        .try_flatten();
     Body::from_stream(pieces)
 }

@@ -62,9 +62,28 @@ async fn who_changes_while_it_is_asked_is_asked_again() {
     a.catalog.want();
     assert_eq!(next(&discovery), None);
     discovery.asked(&a, true);
-    assert_eq!(next(&discovery).as_deref(), Some("a"));
+    assert_eq!(discovery.next().await.unwrap().name(), "a");
     discovery.asked(&a, true);
     assert!(!a.catalog.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_changes_all_the_time_is_asked_four_times_a_second() {
+    let discovery = Arc::<Discovery>::default();
+    let a = backend(&discovery, "a");
+    let begun = Instant::now();
+    for _ in 0..9 {
+        for _ in 0..100 {
+            a.catalog.want();
+        }
+        assert_eq!(discovery.next().await.unwrap().name(), "a");
+        a.catalog.want();
+        discovery.asked(&a, true);
+    }
+    let took = begun.elapsed();
+    assert!(took >= REST * 8 && took < REST * 9, "{took:?}");
+    // What was wanted while it was asked is not forgotten.
+    assert_eq!(discovery.next().await.unwrap().name(), "a");
 }
 
 #[tokio::test(start_paused = true)]

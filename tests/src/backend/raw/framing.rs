@@ -9,6 +9,8 @@ pub(super) struct Framer {
     transport: Transport,
     /// Within a message whose end does not come.
     inside: bool,
+    /// Messages that are still to be cut: a flood need not be.
+    to_cut: usize,
 }
 
 impl Framer {
@@ -16,6 +18,7 @@ impl Framer {
         Self {
             transport,
             inside: false,
+            to_cut: 1000,
         }
     }
 
@@ -35,6 +38,21 @@ impl Framer {
             Piece::End => None,
         }
     }
+
+    /// The same, cut anywhere: inside of UTF-8 characters, between CR and LF.
+    pub(super) fn chunks(&mut self, piece: &Piece) -> Option<Vec<Bytes>> {
+        let mut framed = self.frame(piece)?;
+        let left = self.to_cut.checked_sub(1);
+        self.to_cut = left.unwrap_or(0);
+        let is_short = left.is_some() && framed.len() < 4096;
+        let length = if is_short { 7 } else { 65_521 };
+        let mut all = Vec::new();
+        while framed.len() > length {
+            all.push(framed.split_to(length));
+        }
+        all.push(framed);
+        Some(all)
+    }
 }
 
 /// An event with comments, fields that nobody knows, and lines that end as on Windows. Each line of
@@ -48,15 +66,4 @@ fn event(message: &[u8]) -> Bytes {
     }
     out.extend_from_slice(b"\r\n");
     out.into()
-}
-
-/// Cuts anywhere: inside of UTF-8 characters, between CR and LF.
-pub(super) fn chunks(mut bytes: Bytes) -> Vec<Bytes> {
-    let length = if bytes.len() < 4096 { 7 } else { 65_521 };
-    let mut all = Vec::new();
-    while bytes.len() > length {
-        all.push(bytes.split_to(length));
-    }
-    all.push(bytes);
-    all
 }

@@ -39,7 +39,6 @@ impl Socket {
                 let served = served.clone();
                 connections.spawn(async move {
                     let (out, from) = served.opened();
-                    served.open.lock().push(out.clone());
                     // A test sees what the client makes of an end.
                     let _ = match served.transport {
                         Transport::WebSocket => web_socket(stream, &served, out, from).await,
