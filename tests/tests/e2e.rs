@@ -37,6 +37,7 @@ mod e2e {
     mod secrets;
     mod split;
     mod sse;
+    mod stalled;
     mod stdio;
     mod subscriptions;
     mod swap;

@@ -18,6 +18,7 @@ mod listening;
 mod network;
 mod replies;
 mod supervise;
+mod waiting;
 mod watched;
 mod wire;
 

@@ -20,8 +20,11 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Client, DuplexError, HEARD, Handle, Hello, OnNotification, Replies, Request, hidden::Hidden,
-    watched::Watched, wire,
+    Client, DuplexError, HEARD, Handle, Hello, OnNotification, Replies, Request,
+    hidden::Hidden,
+    waiting::{MESSAGES, waiting},
+    watched::Watched,
+    wire,
 };
 use crate::{
     sealed,
@@ -34,10 +37,6 @@ pub(in crate::upstream) use queues::Queues;
 
 /// Requests that may wait for the server to read them.
 const REQUESTS: usize = 32;
-/// Notifications that may wait for the caller. More are dropped.
-const NOTIFICATIONS: usize = 256;
-/// Of these, how many log messages leave for progress and questions.
-const NOT_FOR_LOGS: usize = 32;
 /// Answers that may wait for the server to read them.
 const ANSWERS: usize = 32;
 
@@ -139,7 +138,7 @@ impl Link {
         let (response, response_out) = oneshot::channel();
         let (notifications, notifications_out) =
             (progress_token.is_some() || client.is_some() || listens || logs != Logs::None)
-                .then(|| mpsc::channel(if listens { HEARD } else { NOTIFICATIONS }))
+                .then(|| waiting(if listens { HEARD } else { MESSAGES }))
                 .unzip();
         let call = Call {
             id: body[id.clone()].into(),

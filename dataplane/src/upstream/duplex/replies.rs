@@ -9,9 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{DuplexError, Handle, link::Link};
+use super::{DuplexError, Handle, link::Link, waiting::Waited};
 
 /// What comes back for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Incoming {
 pub struct Replies {
     key: u64,
     link: Arc<Link>,
-    notifications: Option<mpsc::Receiver<Bytes>>,
+    notifications: Option<Waited>,
     response: Option<oneshot::Receiver<Result<Bytes, DuplexError>>>,
     keep: Option<Arc<Handle>>,
 }
@@ -37,7 +37,7 @@ impl Replies {
     pub(super) fn new(
         key: u64,
         link: Arc<Link>,
-        notifications: Option<mpsc::Receiver<Bytes>>,
+        notifications: Option<Waited>,
         response: oneshot::Receiver<Result<Bytes, DuplexError>>,
         keep: Option<Arc<Handle>>,
     ) -> Self {
@@ -62,7 +62,7 @@ impl Stream for Replies {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // The sender goes with the response, so all progress comes before it.
         if let Some(notifications) = &mut self.notifications {
-            match ready!(notifications.poll_recv(cx)) {
+            match ready!(notifications.poll_next(cx)) {
                 Some(message) => return Poll::Ready(Some(Ok(Incoming::Notification(message)))),
                 None => self.notifications = None,
             }

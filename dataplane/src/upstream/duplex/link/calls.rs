@@ -7,9 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::super::{Client, DuplexError};
+use super::super::{Client, DuplexError, waiting::Waiting};
 use crate::{session::Session, upstream::message::logs::Logs};
 
 /// Calls without a caller that are remembered, and for how long.
@@ -19,7 +19,7 @@ pub(super) struct Call {
     pub(super) id: Box<[u8]>,
     pub(super) token: Box<[u8]>,
     /// Only a call with a progress token, or whose client can be asked, can get any.
-    pub(super) notifications: Option<mpsc::Sender<Bytes>>,
+    pub(super) notifications: Option<Waiting>,
     pub(super) response: oneshot::Sender<Result<Bytes, DuplexError>>,
     pub(super) client: Option<Client>,
     pub(super) may_ask: bool,

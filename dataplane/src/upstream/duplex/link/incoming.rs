@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     super::{DuplexError, Throttle, wire},
-    Link, NOT_FOR_LOGS,
+    Link,
     calls::Call,
 };
 use crate::{
@@ -105,7 +105,7 @@ impl Link {
                 && let Some(notifications) = &call.notifications
             {
                 let restored = wire::splice(&line, &mut [(at.range(), &call.token)]);
-                if notifications.try_send(restored.into()).is_err() {
+                if !notifications.offer(restored.into()) {
                     call.dropped += 1;
                 }
             }
@@ -114,7 +114,7 @@ impl Link {
         if let Some(key) = message.meta.and_then(|meta| subscription(&line, meta)) {
             if let Some(call) = self.calls.lock().in_flight.get_mut(&key)
                 && let Some(to) = call.notifications.as_ref().filter(|_| call.listens)
-                && to.try_send(line).is_err()
+                && !to.offer(line)
             {
                 call.dropped += 1;
             }
@@ -150,7 +150,7 @@ impl Link {
         };
         if severity(&line, message) >= least
             && let Some(to) = &call.notifications
-            && (to.capacity() <= NOT_FOR_LOGS || to.try_send(line).is_err())
+            && !to.offer_log(line)
         {
             call.dropped += 1;
         }
@@ -220,7 +220,10 @@ impl Link {
         let failed = |why: &Unasked| (why.code(), why.to_string());
         let question = client.session.question(&asker, line, message);
         let question = question.map_err(|why| failed(&why))?;
-        to.try_send(question).map_err(|_| failed(&Unasked::TooMany))
+        let is_taken = to.offer(question);
+        is_taken
+            .then_some(())
+            .ok_or_else(|| failed(&Unasked::TooMany))
     }
 }
 
