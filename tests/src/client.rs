@@ -153,6 +153,19 @@ impl Client {
         })
     }
 
+    /// The same client at another endpoint, with its session.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn at(&self, url: &str) -> Result<Self> {
+        let mut other = Self::new(url, None, self.modern).await?;
+        other.headers.clone_from(&self.headers);
+        other.capabilities.clone_from(&self.capabilities);
+        other.server.clone_from(&self.server);
+        other.next_id = self.next_id;
+        Ok(other)
+    }
+
     /// Sends a request and gives everything that came back.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod e2e {
     mod conformance;
     mod connect;
     mod deploy;
+    mod elsewhere;
     mod eras;
     mod fidelity;
     mod fleet;
