@@ -33,10 +33,10 @@ const BACKENDS: [(&str, Transport); 4] = [
 const SAYS: usize = 24 << 20;
 const EACH: usize = 60 << 10;
 
-/// What may be held for a client that does not read, in KiB: 32 messages of up to 64 KiB on their
-/// way from a connection that calls share; 256 KiB that wait for the client and 256 KiB that were
+/// What may be held for a client that does not read, in KiB: 2 MiB on their way from a
+/// connection that calls share; 256 KiB that wait for the client and 256 KiB that were
 /// sent, and a message more of each; 512 KiB in the HTTP connections before and behind.
-const HELD: u64 = 32 * 64 + 2 * (256 + 64) + 2 * 512;
+const HELD: u64 = 2048 + 2 * (256 + 64) + 2 * 512;
 /// What the product needs besides, for what it does meanwhile.
 const BESIDES: u64 = 12 << 10;
 
