@@ -127,8 +127,9 @@ impl Case<'_> {
             // A client of 2026-07-28 has to ask for logs.
             Transport::Events if self.client == Era::Modern => vec![unknown, progress],
             Transport::Events => vec![log, unknown, progress],
-            // What does not name a call belongs to none.
-            _ => vec![progress],
+            _ if self.client == Era::Modern => vec![progress],
+            // What does not name a call belongs to none, but for logs while there is only one.
+            _ => vec![log, progress],
         };
         all.push(answer);
         all

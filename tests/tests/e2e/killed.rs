@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::peers::{Three, delete, peers, post};
+use super::peers::{Three, delete, metric, peers, post};
 
 const CLIENTS: usize = 8;
 /// Calls of all clients; more, where the data planes are not through by then.
@@ -248,6 +248,13 @@ async fn kills(three: &mut Three, balancer: &str, course: &Course) -> Result<()>
         for each in &three.nodes {
             peers(each, 2).await?;
         }
+        // The balancer gives it nothing for a while. It must have found it again before another one
+        // is killed, or it has none left.
+        until("requests that come to the new one", || async {
+            let relayed = metric(&three.nodes[node], "mcp_fleet_relayed_total ").await?;
+            (relayed > 0).then_some(())
+        })
+        .await?;
     }
     until("all calls", || async {
         (course.calls.load(Ordering::SeqCst) >= CALLS).then_some(())

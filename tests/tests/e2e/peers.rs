@@ -148,7 +148,7 @@ async fn plane(fleet: &Secured, id: &str, token: Option<&Path>, at: &str) -> Res
     fleet.node_at(id, token, at, &arguments).await
 }
 
-async fn metric(node: &Member, line: &str) -> Option<u64> {
+pub(super) async fn metric(node: &Member, line: &str) -> Option<u64> {
     let (_, _, text) = get(&format!("{}/metrics", node.admin_url)).await.ok()?;
     let value = text.lines().find_map(|l| l.strip_prefix(line));
     value?.trim().parse().ok()

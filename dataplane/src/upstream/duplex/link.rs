@@ -152,6 +152,7 @@ impl Link {
             listens,
             logs,
             sent: false,
+            cancelled: false,
             dropped: 0,
         };
         if let Some(level) = logs.level() {
@@ -253,14 +254,16 @@ impl Link {
     /// Tells the server that a client has cancelled a call. What it answers all the same is
     /// passed on.
     pub(super) fn cancel(&self, session: &Session, call: CallId) {
-        let calls = self.calls.lock();
+        let mut calls = self.calls.lock();
         let is_it =
             |client: &Client| std::ptr::eq(&*client.session, session) && client.call == call;
         let found = calls
             .in_flight
-            .iter()
+            .iter_mut()
             .find(|(_, call)| call.sent && call.client.as_ref().is_some_and(is_it));
-        if let Some((key, _)) = found {
+        if let Some((key, call)) = found
+            && !std::mem::replace(&mut call.cancelled, true)
+        {
             self.tell_cancelled(*key);
         }
     }

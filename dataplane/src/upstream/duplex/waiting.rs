@@ -2,6 +2,7 @@
 //! The connection is shared, so a caller that reads slowly is not waited for.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +21,7 @@ const BYTES: usize = 2 << 20;
 const NOT_FOR_LOGS: usize = 8;
 
 /// Where messages are given to a caller.
+#[derive(Clone)]
 pub(super) struct Waiting {
     to: mpsc::Sender<Bytes>,
     bytes: Arc<AtomicUsize>,
@@ -72,6 +74,11 @@ impl Waiting {
 
 impl Waited {
     /// The next message; `None`: there will be none.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next message; `None`: there will be none.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let message = ready!(self.from.poll_recv(cx));
         let size = message.as_ref().map_or(0, Bytes::len);
@@ -87,8 +94,7 @@ mod tests {
     use super::*;
 
     fn next(waited: &mut Waited) -> Option<Bytes> {
-        let next = std::future::poll_fn(|cx| waited.poll_next(cx));
-        next.now_or_never().flatten()
+        waited.next().now_or_never().flatten()
     }
 
     #[test]

@@ -2,22 +2,31 @@
 //! and so one subscriber. It is told of the first that watches a resource and of the last that
 //! does no longer; what it says of one goes to all.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
+    time::timeout,
 };
 
-use super::{DuplexError, HEARD, link::Link};
+use super::{
+    DuplexError, HEARD,
+    link::Link,
+    waiting::{Waited, Waiting, waiting},
+};
 use crate::envelope::{self, Kind};
 
 /// Resources that are watched on one connection.
 const MOST: usize = 10_000;
 /// Longest URI that is watched, in bytes.
 const LONGEST: usize = 8 << 10;
+/// Resources that one which has changed may be a part of; the outer ones.
+const WHOLES: usize = 128;
+/// How long the server may take to answer a subscription.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server has said to a subscription: nothing against it, or its error, a JSON text.
 /// `None`: nothing yet.
@@ -38,7 +47,7 @@ struct All {
 }
 
 struct Resource {
-    watchers: Vec<(u64, mpsc::Sender<Bytes>)>,
+    watchers: Vec<(u64, Waiting)>,
     told: watch::Receiver<Told>,
     /// Woken when the last watcher has left.
     left: Arc<Notify>,
@@ -49,7 +58,7 @@ pub(super) struct Watching {
     link: Arc<Link>,
     id: u64,
     uris: Vec<Arc<str>>,
-    heard: mpsc::Receiver<Bytes>,
+    heard: Waited,
     /// Those that the server lets be watched.
     pub(super) honoured: Vec<Arc<str>>,
     /// The server's error for one that it does not, a JSON text.
@@ -59,7 +68,7 @@ pub(super) struct Watching {
 impl Watching {
     /// The next news; `None` when the connection is lost.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        self.heard.recv().await
+        self.heard.next().await
     }
 }
 
@@ -72,7 +81,7 @@ impl Drop for Watching {
 impl Link {
     /// Watches resources, until what it gives is dropped.
     pub(super) async fn watch(self: &Arc<Self>, uris: &[String]) -> Result<Watching, DuplexError> {
-        let (to, heard) = mpsc::channel(HEARD);
+        let (to, heard) = waiting(HEARD);
         let mut watching = Watching {
             link: self.clone(),
             id: self.watched.next_id(),
@@ -110,23 +119,26 @@ impl Link {
     ) {
         // It ends with the connection, too: nothing can be asked any more.
         while let Ok(answer) = self.ask_about("resources/subscribe", &uri).await {
-            let refused = answer.is_err();
-            if refused {
+            if answer.is_err() {
                 // Who comes from now on has it asked anew.
                 self.watched.forget(&uri);
-            }
-            told.send_replace(Some(answer));
-            if refused {
+                told.send_replace(Some(answer));
                 return;
             }
+            told.send_replace(Some(answer));
             while !self.watched.is_left(&uri, &told) {
                 left.notified().await;
             }
             let unsubscribed = self.ask_about("resources/unsubscribe", &uri).await;
-            if unsubscribed.is_err() || self.watched.forget_if_left(&uri) {
+            if unsubscribed.is_err() {
+                break;
+            }
+            if self.watched.forget_if_left(&uri) {
                 return;
             }
         }
+        // Those who watch it hear no more, and come again.
+        self.watched.forget(&uri);
     }
 
     async fn ask_about(
@@ -135,7 +147,11 @@ impl Link {
         uri: &str,
     ) -> Result<Result<(), Bytes>, DuplexError> {
         let params = [&b"{\"uri\":"[..], &envelope::quote(uri), b"}"].concat();
-        let answer = self.ask(method, &String::from_utf8_lossy(&params)).await?;
+        let params = String::from_utf8_lossy(&params);
+        let answer = timeout(PATIENCE, self.ask(method, &params)).await;
+        let answer = answer.map_err(|_| DuplexError::Garbage {
+            reason: format!("no answer to {method} within {PATIENCE:?}"),
+        })??;
         let message = envelope::scan(&answer).map_err(|error| DuplexError::Garbage {
             reason: error.to_string(),
         })?;
@@ -167,7 +183,7 @@ impl Watched {
         link: &Arc<Link>,
         uri: &Arc<str>,
         id: u64,
-        to: &mpsc::Sender<Bytes>,
+        to: &Waiting,
     ) -> Option<watch::Receiver<Told>> {
         let own = &link.watched;
         let mut all = own.all.lock();
@@ -244,17 +260,22 @@ impl Watched {
     /// Passes `notifications/resources/updated` on to whom it concerns: who watches the resource,
     /// or one that it is a part of (2025-11-25, Resources: Subscriptions).
     pub(super) fn updated(&self, notification: &Bytes, uri: &str) {
-        let mut told = Vec::new();
+        if uri.len() > LONGEST {
+            return;
+        }
+        let mut concerned = Vec::new();
         let all = self.all.lock();
         for own in wholes(uri) {
             let resource = all.resources.get(own);
-            for (id, to) in resource.into_iter().flat_map(|own| &own.watchers) {
-                if !told.contains(id) {
-                    told.push(*id);
-                    // Who reads none for so long has enough to ask for again.
-                    let _ = to.try_send(notification.clone());
-                }
-            }
+            let watchers = resource.into_iter().flat_map(|own| &own.watchers);
+            concerned.extend(watchers.map(|(id, to)| (*id, to.clone())));
+        }
+        drop(all);
+        concerned.sort_unstable_by_key(|(id, _)| *id);
+        concerned.dedup_by_key(|(id, _)| *id);
+        for (_, to) in concerned {
+            // Who reads none for so long has enough to ask for again.
+            to.offer(notification.clone());
         }
     }
 }
@@ -263,7 +284,8 @@ impl Watched {
 fn wholes(uri: &str) -> impl Iterator<Item = &str> {
     let parts = uri.match_indices(['/', '?', '#']);
     let parts = parts.flat_map(|(at, _)| [&uri[..at], &uri[..=at]]);
-    std::iter::once(uri).chain(parts.filter(move |part| part.len() < uri.len()))
+    let parts = parts.filter(move |part| part.len() < uri.len());
+    std::iter::once(uri).chain(parts.take(WHOLES))
 }
 
 #[cfg(test)]

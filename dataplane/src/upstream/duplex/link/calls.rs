@@ -13,7 +13,7 @@ use super::super::{Client, DuplexError, waiting::Waiting};
 use crate::{session::Session, upstream::message::logs::Logs};
 
 /// Calls without a caller that are remembered, and for how long.
-const LEFT: (usize, Duration) = (64, Duration::from_secs(60));
+const LEFT: (usize, Duration) = (1024, Duration::from_secs(60));
 
 pub(super) struct Call {
     pub(super) id: Box<[u8]>,
@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) logs: Logs,
     /// The server has been, or is being, sent the request.
     pub(super) sent: bool,
+    /// The server has been told that its answer is not wanted.
+    pub(super) cancelled: bool,
     pub(super) dropped: u64,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Calls {
     pub(super) in_flight: HashMap<u64, Call>,
     /// Whose callers have gone: the server may still work on them, and ask.
     pub(super) left: VecDeque<Left>,
+    /// When the newest one was left that is not remembered any more.
+    forgotten: Option<Instant>,
     /// Set once the connection is lost.
     pub(super) closed: Option<DuplexError>,
 }
@@ -66,13 +70,14 @@ impl Calls {
             let is_own = client.is_some_and(|client| client.as_ptr() == Arc::as_ptr(session));
             left.counts() && !is_own
         };
-        self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
+        let are_forgotten = self.are_forgotten();
+        are_forgotten || self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
     }
 
     /// The one call that the server may be working on, if it is only one. `asked`: who has not
     /// asked for log messages does not count, as the server says nothing of its call.
     pub(super) fn only(&mut self, asked: bool) -> Option<&mut Call> {
-        if self.left.iter().any(Left::counts) {
+        if self.are_forgotten() || self.left.iter().any(Left::counts) {
             return None;
         }
         let counts = |call: &&mut Call| {
@@ -87,10 +92,15 @@ impl Calls {
         all.next().filter(|_| all.next().is_none())
     }
 
+    /// Whether the server may still work on a call that is not remembered: nobody knows whose.
+    fn are_forgotten(&self) -> bool {
+        self.forgotten.is_some_and(|at| at.elapsed() < LEFT.1)
+    }
+
     /// Remembers a call whose caller has gone.
     pub(super) fn leave(&mut self, key: u64, call: &Call) {
         if self.left.len() == LEFT.0 {
-            self.left.pop_front();
+            self.forgotten = self.left.pop_front().map(|left| left.since);
         }
         self.left.push_back(Left {
             key,
