@@ -3,11 +3,15 @@
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
-    auth::Principal, envelope::Message, error::CallError, rounds::Rounds, session::Session,
+    auth::Principal,
+    envelope::{self, Kind, Message},
+    error::CallError,
+    rounds::Rounds,
+    session::Session,
 };
 
 /// Which shard of the worker-local structures a task uses: the number of its
@@ -211,6 +215,31 @@ pub enum Reply {
     Parts(Vec<Bytes>),
     /// Notifications, and the response last.
     Stream(Messages),
+}
+
+impl Reply {
+    /// Does something when it is, or brings, a response that is no error.
+    pub(crate) fn when_done(self, done: impl FnOnce() + Send + 'static) -> Self {
+        match self {
+            Self::Stream(messages) => {
+                let mut done = Some(done);
+                Self::Stream(Box::pin(messages.inspect(move |message| {
+                    let message = message.as_ref().ok().and_then(|m| envelope::scan(m).ok());
+                    if message.is_some_and(|message| message.kind == Kind::Response)
+                        && let Some(done) = done.take()
+                    {
+                        done();
+                    }
+                })))
+            }
+            whole => {
+                if !matches!(&whole, Self::Whole(answer) if answer.error.is_some()) {
+                    done();
+                }
+                whole
+            }
+        }
+    }
 }
 
 /// Messages of one call; the response is the last of them.

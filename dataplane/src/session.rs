@@ -119,8 +119,8 @@ struct Shared {
     calls: InFlight,
     /// Bytes of streams that are kept beyond their end.
     kept: AtomicUsize,
-    /// Bytes of requests that stand.
-    standing: AtomicUsize,
+    /// What requests that stand take.
+    standing: Mutex<standing::Room>,
 }
 
 impl Session {

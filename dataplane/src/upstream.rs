@@ -100,7 +100,17 @@ impl Upstream {
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Self::Duplex(duplex) => duplex.duplex().state() == duplex::State::Closed,
-            Self::Http(_) | Self::Broken(_) => false,
+            Self::Http(http) => http.is_closed(),
+            Self::Broken(_) => false,
+        }
+    }
+
+    /// Waits until it is served no longer; one behind a connection loses that then, which is
+    /// noticed anyway.
+    pub(crate) async fn until_closed(&self) {
+        match self {
+            Self::Http(http) => http.until_closed().await,
+            Self::Duplex(_) | Self::Broken(_) => std::future::pending().await,
         }
     }
 

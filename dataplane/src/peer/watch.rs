@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    Peer,
+    Peer, Task,
     ended::{NotUnderstood, Told},
     pool::Ask,
     relay::{ANSWERED, NOT_HERE, OUTCOME, TARGET},
@@ -75,7 +75,8 @@ async fn listen(node: &Arc<Node>, peer: &Arc<Peer>) -> Result<(), Unheard> {
     }
     node.peers.is_back(peer);
     let telling = standing::tell_all(node.clone(), peer.clone());
-    node.background.spawn(telling);
+    // As long as it is heard.
+    let _telling = Task(node.background.spawn(telling).abort_handle());
     let mut body = answer.into_body();
     let mut told = Told::default();
     loop {

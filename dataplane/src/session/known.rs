@@ -23,6 +23,8 @@ pub(super) struct Known {
     most: usize,
     /// With so many, room is made.
     full: usize,
+    /// Those that have made room, until their upstream sessions are ended.
+    evicted: Vec<Arc<Session>>,
 }
 
 impl Default for Known {
@@ -37,6 +39,7 @@ impl Known {
             by_id: ById::default(),
             most,
             full: most,
+            evicted: Vec::new(),
         }
     }
 
@@ -75,6 +78,11 @@ impl Known {
         gone.map(|(_, session)| session).collect()
     }
 
+    /// Takes those that have made room since the last time.
+    pub(super) fn take_evicted(&mut self) -> Vec<Arc<Session>> {
+        std::mem::take(&mut self.evicted)
+    }
+
     /// Makes room by a sixteenth: the scan is paid for seldom.
     fn make_room(&mut self) {
         let step = self.most / 16 + 1;
@@ -111,9 +119,8 @@ impl Known {
         }
         let idle = ranked.into_iter().filter(|(_, _, is_idle, _)| *is_idle);
         let gone: Vec<_> = idle.map(|(.., id)| id.clone()).collect();
-        for id in gone {
-            self.by_id.remove(&id);
-        }
+        let evicted = gone.iter().filter_map(|id| self.by_id.remove(id));
+        self.evicted.extend(evicted);
         // Where those are in use, not for each one more.
         self.full = self.most.max(self.len() + step);
     }

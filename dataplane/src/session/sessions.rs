@@ -49,7 +49,7 @@ impl Sessions {
                 ring: Arc::new(ArcSwap::from_pointee(ring.clone())),
                 calls: InFlight::default(),
                 kept: AtomicUsize::new(0),
-                standing: AtomicUsize::new(0),
+                standing: Mutex::default(),
             }),
             own: Mutex::new(ring),
             live: Mutex::default(),
@@ -207,7 +207,9 @@ impl Sessions {
             let of = session.gateway.split_once('/').map(|(of, _)| of);
             session.principal == principal && (project.is_empty() || of == Some(project))
         };
-        let gone = self.live.lock().take_if(|_, session| is_meant(session));
+        let mut live = self.live.lock();
+        let gone = live.take_if(|_, session| is_meant(session));
+        // Under that lock: none is found again in between.
         let mut ended = self.ended.lock();
         for session in &gone {
             session.close_streams();
@@ -255,6 +257,7 @@ impl Sessions {
         let now = sealed::now().as_secs();
         self.ended.lock().forget_expired(now);
         let mut gone = self.sweep_leased();
+        gone.extend(self.live.lock().take_evicted());
         let over = self.live.lock().take_if(|_, session| {
             let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
             let used =

@@ -6,7 +6,7 @@
 //! again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,14 +16,15 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Session, Shared};
+use super::{Owner, Session, Shared};
 use crate::{
     call::Method,
     envelope::{Message, string_value},
 };
 
-/// Requests of one session, bytes of one, and bytes of all of a node: what is more is lost
-/// with the session's home, or with the backend's memory.
+/// Requests of one session, bytes of one, and bytes of all of a node, of which one owner gets no
+/// more than it leaves to others: what is more is lost with the session's home, or with the
+/// backend's memory.
 const MOST: usize = 1_000;
 const LONGEST: usize = 8 << 10;
 const ALL_BYTES: usize = 32 << 20;
@@ -49,8 +50,38 @@ enum Subject {
 struct Request {
     body: Bytes,
     shared: Arc<Shared>,
+    owner: Owner,
     /// Bytes that it holds.
     size: usize,
+}
+
+/// Bytes of all requests that stand on a node, and whose they are.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    all: usize,
+    owners: HashMap<Owner, usize>,
+}
+
+impl Room {
+    fn take(&mut self, owner: Owner, size: usize) -> bool {
+        let own = self.owners.get(&owner).copied().unwrap_or_default();
+        let fits = own + size <= ALL_BYTES.saturating_sub(self.all + size);
+        if fits {
+            self.all += size;
+            self.owners.insert(owner, own + size);
+        }
+        fits
+    }
+
+    fn give_back(&mut self, owner: Owner, size: usize) {
+        self.all -= size;
+        if let Entry::Occupied(mut own) = self.owners.entry(owner) {
+            *own.get_mut() -= size;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
 }
 
 impl Subject {
@@ -63,22 +94,27 @@ impl Subject {
 }
 
 impl Request {
-    fn new(body: &[u8], subject: &Subject, shared: &Arc<Shared>) -> Option<Self> {
-        let room = &shared.standing;
+    fn new(body: &[u8], subject: &Subject, session: &Session) -> Option<Self> {
+        let (shared, owner) = (&session.shared, session.owner);
         let size = AROUND + body.len() + subject.len();
-        if body.len() > LONGEST || room.fetch_add(size, Ordering::Relaxed) + size > ALL_BYTES {
-            room.fetch_sub(size, Ordering::Relaxed);
+        if body.len() > LONGEST || !shared.standing.lock().take(owner, size) {
             return None;
         }
         // Of a buffer of its own: that of a connection is larger.
         let (body, shared) = (Bytes::copy_from_slice(body), shared.clone());
-        Some(Self { body, shared, size })
+        Some(Self {
+            body,
+            shared,
+            owner,
+            size,
+        })
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.shared.standing.fetch_sub(self.size, Ordering::Relaxed);
+        let mut room = self.shared.standing.lock();
+        room.give_back(self.owner, self.size);
     }
 }
 
@@ -107,7 +143,7 @@ impl Session {
         let known = requests.remove(&subject).is_some();
         if method != Method::Unsubscribe
             && (known || requests.len() < MOST)
-            && let Some(request) = Request::new(body, &subject, &self.shared)
+            && let Some(request) = Request::new(body, &subject, self)
         {
             requests.insert(subject, request);
         }
@@ -192,9 +228,27 @@ mod tests {
         assert!(session.take_up().is_empty(), "they are made once");
         let bodies: usize = session.standing().iter().map(Bytes::len).sum();
         let shared = session.shared.clone();
-        assert!(shared.standing.load(Ordering::Relaxed) > bodies);
+        assert!(shared.standing.lock().all > bodies);
         sessions.end(&id, &session);
         drop(session);
-        assert_eq!(shared.standing.load(Ordering::Relaxed), 0);
+        let room = shared.standing.lock();
+        assert!(room.all == 0 && room.owners.is_empty());
+    }
+
+    #[test]
+    fn one_owner_leaves_room_to_others() {
+        let (mut room, size) = (Room::default(), 8 << 10);
+        let owners = ["a", "b", "c"].map(|name| Owner::new("p/a", name));
+        let mut fill = |owner| {
+            (0..ALL_BYTES / size)
+                .filter(|_| room.take(owner, size))
+                .count()
+        };
+        let taken = owners.map(&mut fill);
+        assert!(
+            taken[0] > taken[1] && taken[1] > taken[2] && taken[2] > 100,
+            "{taken:?}"
+        );
+        assert!(room.all <= ALL_BYTES);
     }
 }

@@ -1,7 +1,10 @@
 //! What the proxy answers itself: the handshakes, the lists, `ping` and the log
 //! level.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -96,9 +99,14 @@ fn set_level(node: &Arc<Node>, call: &Call) -> Result<Bytes, CallError> {
         session.set_log_level(level);
         let worker = node.background_worker();
         for live in session.upstreams().iter().filter_map(|slot| slot.live()) {
+            // Where one waits to be set already, it is the newest that is.
+            if live.level_waits.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            let session = session.clone();
             node.background.spawn(async move {
                 if let Some(http) = Http::of(&live) {
-                    http.set_level(worker, &live, level).await;
+                    http.set_newest_level(worker, &live, &session).await;
                 }
             });
         }

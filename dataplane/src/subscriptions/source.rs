@@ -135,7 +135,11 @@ impl Hearing {
             };
             match stream {
                 Ok(Some(stream)) => {
-                    if self.one(stream).await.is_err() {
+                    let is_over = tokio::select! {
+                        passed = self.one(stream) => passed.is_err(),
+                        () = self.upstream.until_closed() => true,
+                    };
+                    if is_over {
                         return;
                     }
                 }

@@ -35,7 +35,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Uri};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Greeting,
@@ -107,6 +107,8 @@ pub struct Inner {
     answers: Arc<Semaphore>,
     /// Has the backend asked anew what it offers.
     renewal: OnceLock<Renewal>,
+    /// It is served no longer.
+    closed: watch::Sender<bool>,
 }
 
 /// A request that was sent: the head of its response, and the body to be read.
@@ -137,6 +139,7 @@ impl Http {
             ids: AtomicU64::new(1),
             answers: Arc::new(Semaphore::new(ANSWERS)),
             renewal: OnceLock::new(),
+            closed: watch::Sender::new(false),
         })))
     }
 
@@ -196,8 +199,20 @@ impl Http {
         !self.0.slots.lock().is_empty()
     }
 
+    /// Whether it is served no longer.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.0.closed.borrow()
+    }
+
+    /// Waits until it is served no longer.
+    pub(super) async fn until_closed(&self) {
+        // The sender is here.
+        let _ = self.0.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
     /// Ends the sessions that are open at the backend.
     pub async fn close(&self, worker: WorkerId) {
+        self.0.closed.send_replace(true);
         let slots = std::mem::take(&mut *self.0.slots.lock());
         let open = slots
             .iter()

@@ -26,6 +26,8 @@ pub struct Live {
     pub(super) logs: bool,
     /// The level that it has; held while it is being set.
     pub(super) level: tokio::sync::Mutex<Option<Severity>>,
+    /// A level waits to be set.
+    pub(crate) level_waits: AtomicBool,
     /// The backend it is at.
     pub(super) backend: Weak<Inner>,
 }

@@ -8,14 +8,14 @@ use http::{Response, StatusCode};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Inbound, call, inbox, streams};
+use super::{Inbound, call, inbox, standing, streams};
 use crate::{
     body::Body,
     call::Reply,
     codec::{empty, json, unreadable},
     envelope::{self, Kind, Span},
     error::{INVALID_REQUEST, error_message},
-    session::Session,
+    session::{Session, standing::is_standing},
     stack,
 };
 
@@ -110,7 +110,11 @@ async fn element(
         .id
         .map_or_else(Bytes::new, |span| body.slice(span.range()));
     let call = call(inbound, session, body, message);
-    let reply = stack::answer(&inbound.node, inbound.gateway.clone(), call).await;
+    let reply = if is_standing(call.method) {
+        standing::answer(inbound, call).await
+    } else {
+        stack::answer(&inbound.node, inbound.gateway.clone(), call).await
+    };
     let mut messages = match reply {
         Ok(Reply::Whole(answer)) => return Some(answer.body),
         Ok(Reply::Parts(parts)) => return Some(parts.concat().into()),

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{Response, StatusCode};
 use tokio::time::timeout;
 
@@ -28,13 +29,22 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
     let (method, body, message) = (call.method, call.body.clone(), call.message);
     let session = call.session.clone();
     let reply = stack::answer(&inbound.node, inbound.gateway.clone(), call).await;
-    if let (Some(session), Some(id)) = (session, inbound.headers.get(SESSION_ID))
-        && matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none())
-    {
+    let (Some(session), Some(id)) = (session, inbound.headers.get(SESSION_ID)) else {
+        return reply;
+    };
+    let (node, gateway, id) = (inbound.node.clone(), inbound.gateway.clone(), id.clone());
+    let tell = async move {
         session.stands(method, &body, &message, false);
-        standing::tell(&inbound.node, &inbound.gateway, id, &session, body).await;
+        standing::tell(&node, &gateway, &id, &session, body).await;
+    };
+    match reply {
+        Ok(Reply::Whole(answer)) if answer.error.is_none() => {
+            tell.await;
+            Ok(Reply::Whole(answer))
+        }
+        Ok(stream @ Reply::Stream(_)) => Ok(stream.when_done(|| drop(tokio::spawn(tell)))),
+        other => other,
     }
-    reply
 }
 
 /// Takes down a request that was made at another data plane, which has let it in.
@@ -72,8 +82,13 @@ pub(super) async fn take_up(inbound: &Inbound, session: &Arc<Session>) {
         .collect();
     let making = tokio::spawn(async move {
         for call in calls {
-            if let Err(error) = stack::answer(&node, gateway.clone(), call).await {
-                tracing::info!(target: "mcp::calls", %error, "what a session had asked for elsewhere is refused");
+            match stack::answer(&node, gateway.clone(), call).await {
+                Ok(Reply::Stream(mut messages)) => while messages.next().await.is_some() {},
+                Ok(_) => {}
+                Err(error) => {
+                    let what = "what a session had asked for elsewhere is refused";
+                    tracing::info!(target: "mcp::calls", %error, "{what}");
+                }
             }
         }
     });

@@ -1,6 +1,9 @@
 //! What a legacy backend asks the client of a session, and what the client answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -97,6 +100,7 @@ impl Http {
             result: Bytes::new(),
             logs: false,
             level: Default::default(),
+            level_waits: AtomicBool::new(false),
             backend: Arc::downgrade(&self.0),
         };
         self.notify(worker, &live, body).await

@@ -1,6 +1,6 @@
 //! Which log messages a legacy backend is asked for: `logging/setLevel` in its upstream sessions.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::timeout;
 
@@ -34,6 +34,16 @@ impl Http {
             }
         };
         let _ = timeout(LEVEL_TIMEOUT, setting).await;
+    }
+
+    /// Passes on the level that a client has set last, one at a time.
+    pub(crate) async fn set_newest_level(&self, worker: WorkerId, live: &Live, session: &Session) {
+        let mut now = live.level.lock().await;
+        live.level_waits.store(false, Ordering::Release);
+        if let Some(level) = session.log_level() {
+            *now = Some(level);
+            self.set_level(worker, live, level).await;
+        }
     }
 
     /// Passes a client's log level on; a backend that has no logging says so,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::{interval, sleep, timeout};
 
-use super::{Http, MAX_EVENT, Sent, headers};
+use super::{Http, MAX_EVENT, Sent, end_in_background, headers};
 use crate::{
     call::WorkerId,
     codec::sse::Parser,
@@ -53,7 +53,7 @@ impl Http {
             return;
         };
         let opening = self.open_stream(worker, &live, None);
-        if let Ok(Ok(Some(sent))) = timeout(PATIENCE, opening).await {
+        if let Ok(Ok(Ok(sent))) = timeout(PATIENCE, opening).await {
             self.listen_to(worker, session, slot, Some((live, sent)));
         }
     }
@@ -74,6 +74,7 @@ impl Http {
             loop {
                 tokio::select! {
                     () = session.listens_no_more() => {}
+                    () = http.until_closed() => return slot.listened.store(false, Ordering::Release),
                     () = http.hear_all(worker, &session, &slot, opened.take()) => return slot.listened.store(false, Ordering::Release),
                 }
                 slot.listened.store(false, Ordering::Release);
@@ -94,7 +95,7 @@ impl Http {
         mut opened: Option<(Arc<Live>, Sent)>,
     ) {
         let (mut pause, mut last) = (PAUSE.0, None);
-        let mut is_offered = false;
+        let (mut is_offered, mut reopening) = (false, PAUSE.0);
         let mut before: Option<Arc<Live>> = None;
         while let Some(live) = slot.live() {
             if before.as_ref().is_none_or(|b| !Arc::ptr_eq(b, &live)) {
@@ -103,36 +104,41 @@ impl Http {
             }
             let mut retry = None;
             let stream = match opened.take() {
-                Some((own, sent)) if Arc::ptr_eq(&own, &live) => Ok(Some(sent)),
+                Some((own, sent)) if Arc::ptr_eq(&own, &live) => Ok(Ok(sent)),
                 _ => self.open_stream(worker, &live, last.as_ref()).await,
             };
             match stream {
-                Ok(Some(sent)) => {
+                Ok(Ok(sent)) => {
                     is_offered = true;
                     let mut parser = Parser::new(MAX_EVENT);
                     if self
                         .hear(worker, session, slot, &live, sent, &mut parser)
                         .await
                     {
-                        pause = PAUSE.0;
+                        (pause, reopening) = (PAUSE.0, PAUSE.0);
                     }
                     last = parser.last_event_id().cloned().or(last);
                     retry = parser.retry();
                 }
                 // The session is forgotten there, and with it what the client has subscribed
                 // to: that need not wait for its next call.
-                Ok(None) if is_offered && slot.has_subscriptions() => {
+                Ok(Err(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST))
+                    if is_offered && slot.has_subscriptions() =>
+                {
+                    is_offered = false;
                     slot.forget(&live);
-                    while Box::pin(self.open(worker, slot, Some(session)))
-                        .await
-                        .is_err()
-                    {
-                        sleep(pause).await;
-                        pause = (pause * 2).min(PAUSE.1);
+                    end_in_background(worker, live);
+                    loop {
+                        let opened = Box::pin(self.open(worker, slot, Some(session))).await;
+                        sleep(reopening).await;
+                        reopening = (reopening * 2).min(PAUSE.1);
+                        if opened.is_ok() {
+                            break;
+                        }
                     }
                     continue;
                 }
-                Ok(None) => return,
+                Ok(Err(_)) => return,
                 Err(error) => {
                     tracing::debug!(backend = self.0.name, %error, "cannot be listened to");
                 }
@@ -221,13 +227,14 @@ impl Http {
         }
     }
 
-    /// Opens a stream, behind this event where one is given. `None`: it is not offered.
+    /// Opens a stream, behind this event where one is given; or the status with which that
+    /// was refused.
     pub(super) async fn open_stream(
         &self,
         worker: WorkerId,
         live: &Live,
         last: Option<&Bytes>,
-    ) -> Result<Option<Sent>, CallError> {
+    ) -> Result<Result<Sent, StatusCode>, CallError> {
         let lines = |out: &mut Vec<u8>| {
             headers::legacy(out, live);
             if let Some(last) = last {
@@ -238,12 +245,12 @@ impl Http {
         let sent = self.send(worker, "GET", &path, lines, Bytes::new()).await?;
         let status = sent.head.status;
         if status == StatusCode::OK && sent.head.is_stream {
-            return Ok(Some(sent));
+            return Ok(Ok(sent));
         }
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.bad_answer(format!("it answered {status} to a GET")));
         }
-        Ok(None)
+        Ok(Err(status))
     }
 
     /// Opens the stream of a call again, behind this event, after the time that the
@@ -259,8 +266,8 @@ impl Http {
         for _ in 0..ATTEMPTS {
             sleep(pause).await;
             match self.open_stream(worker, live, Some(last)).await {
-                Ok(Some(sent)) => return Ok(sent),
-                Ok(None) => break,
+                Ok(Ok(sent)) => return Ok(sent),
+                Ok(Err(_)) => break,
                 Err(error) => {
                     tracing::debug!(backend = self.0.name, %error, "a stream was not resumed");
                     pause = (pause * 2).min(PAUSE.1);

@@ -147,7 +147,7 @@ impl Http {
             Err(session::Failed::NotSpoken) => return Ok(None),
             Err(session::Failed::Call(error)) => return Err(error),
         };
-        let Some(sent) = self.open_stream(worker, &live, None).await? else {
+        let Ok(sent) = self.open_stream(worker, &live, None).await? else {
             return Ok(None);
         };
         let mut honoured = Vec::new();

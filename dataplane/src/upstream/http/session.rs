@@ -1,7 +1,10 @@
 //! Upstream sessions of legacy HTTP backends: opened on first use, once, while
 //! the calls that need them wait; ended with DELETE.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -24,6 +27,9 @@ use crate::{
         slot::{Live, Slot},
     },
 };
+
+/// Longest time for a request of ours whose answer makes no difference.
+const TELLING: Duration = Duration::from_secs(10);
 
 /// Why a legacy call, or the opening of its session, failed.
 pub(super) enum Failed {
@@ -161,6 +167,7 @@ impl Http {
         Ok(Live {
             logs: logs::are_declared(&result),
             level: Default::default(),
+            level_waits: AtomicBool::new(false),
             id,
             version: negotiated,
             result,
@@ -234,8 +241,12 @@ impl Http {
             let sent = self.post(worker, lines, body.into()).await?;
             self.collect_any(sent).await
         };
-        if let Err(error) = answer.await {
-            tracing::debug!(backend = self.0.name, %error, method, "not passed on");
+        match timeout(TELLING, answer).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(backend = self.0.name, %error, method, "not passed on");
+            }
+            Err(_) => tracing::debug!(backend = self.0.name, method, "not answered"),
         }
     }
 

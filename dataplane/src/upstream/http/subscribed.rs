@@ -30,13 +30,11 @@ impl Http {
         let uri: Option<Box<str>> = uri.map(|uri| (*uri).into());
         let session = call.session.clone();
         let reply = self.call(call).await;
-        if let (Some(session), Some(uri)) = (session, uri)
-            && matches!(&reply, Ok(Reply::Whole(answer)) if answer.error.is_none())
-        {
-            let slot = session.upstream(self.0.serial);
-            slot.subscribed(&uri, begins);
-        }
-        reply
+        let (Some(session), Some(uri)) = (session, uri) else {
+            return reply;
+        };
+        let slot = session.upstream(self.0.serial);
+        Ok(reply?.when_done(move || slot.subscribed(&uri, begins)))
     }
 
     /// Makes in this session what was made in the one before.
