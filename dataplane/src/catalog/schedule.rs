@@ -279,7 +279,8 @@ impl Queue {
             // One that was asked meanwhile has another pause, or none.
             let is_same = place.failures.load(Relaxed) == next.failures;
             let (line, state) = match place.state.load(Relaxed) {
-                RESTING => (&mut self.now, NOW),
+                // Its rest may have begun anew: there is a later entry for that.
+                RESTING if place.rested_at().is_none() => (&mut self.now, NOW),
                 IDLE if is_same => (&mut self.at_leisure, AT_LEISURE),
                 _ => continue,
             };

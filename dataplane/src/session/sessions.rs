@@ -268,6 +268,19 @@ impl Sessions {
             session.close_streams();
         }
         gone.extend(over);
+        // One that has moved away is kept for its requests alone.
+        let live = self.live.lock();
+        let moved = live.values().filter(|session| {
+            let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
+            idle >= IDLE.as_secs() && session.stands_elsewhere()
+        });
+        let moved: Vec<_> = moved.cloned().collect();
+        drop(live);
+        for session in &moved {
+            let subscribed = std::mem::take(&mut *session.subscribed.lock());
+            drop(subscribed);
+        }
+        gone.extend(moved);
         gone
     }
 

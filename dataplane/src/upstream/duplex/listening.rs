@@ -80,10 +80,11 @@ impl Duplex {
             Era::Legacy if uris.is_empty() => Ok(None),
             Era::Legacy => {
                 let watching = link.watch(uris).await?;
+                let honoured: Vec<&str> = watching.honoured.iter().map(|uri| &**uri).collect();
                 let first = serde_json::json!({
                     "jsonrpc": "2.0",
                     "method": "notifications/subscriptions/acknowledged",
-                    "params": {"notifications": {"resourceSubscriptions": watching.honoured}},
+                    "params": {"notifications": {"resourceSubscriptions": honoured}},
                 });
                 Ok(Some(Listening {
                     first: Some(first.to_string().into()),
