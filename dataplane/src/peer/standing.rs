@@ -51,11 +51,17 @@ pub(super) async fn tell_all(node: Arc<Node>, peer: Arc<Peer>) {
         let (Some(gateway), Ok(id)) = (gateway, HeaderValue::from_str(&id)) else {
             continue;
         };
-        let asks = session.standing().into_iter();
-        let asks = asks.filter_map(|request| ask(&peer, gateway, id.clone(), &session, request));
-        let (node, peer) = (&node, &peer);
-        stream::iter(asks)
-            .for_each_concurrent(TOGETHER, |ask| async move { send(node, peer, &ask).await })
+        let (node, peer, session) = (&node, &peer, &*session);
+        let id = &id;
+        stream::iter(session.standing())
+            .for_each_concurrent(TOGETHER, |request| async move {
+                // What was withdrawn meanwhile has been told already.
+                if session.still_stands(&request)
+                    && let Some(ask) = ask(peer, gateway, id.clone(), session, request)
+                {
+                    send(node, peer, &ask).await;
+                }
+            })
             .await;
         if peer.has_left() {
             return;

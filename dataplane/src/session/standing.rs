@@ -180,6 +180,14 @@ impl Session {
         resources.collect()
     }
 
+    /// Whether this very one of them is not withdrawn yet.
+    pub(crate) fn still_stands(&self, request: &Bytes) -> bool {
+        let requests = self.standing.requests.lock();
+        requests
+            .values()
+            .any(|own| own.body.as_ptr() == request.as_ptr())
+    }
+
     /// The requests that stand.
     pub(crate) fn standing(&self) -> Vec<Bytes> {
         let requests = self.standing.requests.lock();

@@ -26,7 +26,7 @@ pub(crate) use subscribed::is_about_subscription;
 use std::{
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,7 +35,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Uri};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Greeting,
@@ -107,8 +107,9 @@ pub struct Inner {
     answers: Arc<Semaphore>,
     /// Has the backend asked anew what it offers.
     renewal: OnceLock<Renewal>,
-    /// It is served no longer.
-    closed: watch::Sender<bool>,
+    /// It is served no longer; and who waits for that.
+    closed: AtomicBool,
+    closing: Notify,
 }
 
 /// A request that was sent: the head of its response, and the body to be read.
@@ -139,7 +140,8 @@ impl Http {
             ids: AtomicU64::new(1),
             answers: Arc::new(Semaphore::new(ANSWERS)),
             renewal: OnceLock::new(),
-            closed: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
         })))
     }
 
@@ -201,18 +203,24 @@ impl Http {
 
     /// Whether it is served no longer.
     pub(super) fn is_closed(&self) -> bool {
-        *self.0.closed.borrow()
+        self.0.closed.load(Ordering::Acquire)
     }
 
     /// Waits until it is served no longer.
     pub(super) async fn until_closed(&self) {
-        // The sender is here.
-        let _ = self.0.closed.subscribe().wait_for(|closed| *closed).await;
+        let closing = self.0.closing.notified();
+        tokio::pin!(closing);
+        // Before it is looked at: what is told in between is heard.
+        closing.as_mut().enable();
+        if !self.is_closed() {
+            closing.await;
+        }
     }
 
     /// Ends the sessions that are open at the backend.
     pub async fn close(&self, worker: WorkerId) {
-        self.0.closed.send_replace(true);
+        self.0.closed.store(true, Ordering::Release);
+        self.0.closing.notify_waiters();
         let slots = std::mem::take(&mut *self.0.slots.lock());
         let open = slots
             .iter()
