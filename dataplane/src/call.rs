@@ -105,6 +105,12 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether it begins or ends a subscription to a resource.
+    #[must_use]
+    pub const fn is_about_subscription(self) -> bool {
+        matches!(self, Self::Subscribe | Self::Unsubscribe)
+    }
+
     /// The method of this name.
     #[must_use]
     pub fn parse(name: &[u8]) -> Self {

@@ -28,7 +28,6 @@ use tower::Service;
 use crate::{
     call::{Call, Era, Reply, WorkerId},
     error::CallError,
-    upstream::http::is_about_subscription,
 };
 use listening::Listening;
 
@@ -177,7 +176,7 @@ impl Service<Call> for Upstream {
         match self {
             Self::Http(http) => {
                 let http = http.clone();
-                if is_about_subscription(&call) {
+                if call.method.is_about_subscription() {
                     return Box::pin(async move { http.subscription(call).await });
                 }
                 Box::pin(async move { http.call(call).await })

@@ -32,6 +32,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::wait::until;
+
 /// A request that a backend received.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -150,6 +152,19 @@ impl Backend {
             .filter(|seen| seen.method() == method)
             .cloned()
             .collect()
+    }
+
+    /// Waits until somebody has opened a stream for what it says by itself.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub async fn is_listened_to(&self) -> Result<()> {
+        until("its upstream stream", || async {
+            let seen = self.seen.lock();
+            let mut seen = seen.iter();
+            seen.any(|seen| seen.http == Method::GET).then_some(())
+        })
+        .await
     }
 
     /// Forgets what it has received.

@@ -258,10 +258,12 @@ impl Sessions {
         self.ended.lock().forget_expired(now);
         let mut gone = self.sweep_leased();
         gone.extend(self.live.lock().take_evicted());
+        let is_idle = |session: &Session| {
+            let last_used = session.last_used.load(Ordering::Relaxed);
+            now.saturating_sub(last_used) >= IDLE.as_secs()
+        };
         let over = self.live.lock().take_if(|_, session| {
-            let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
-            let used =
-                idle < IDLE.as_secs() || session.sweep_streams() || session.stands_elsewhere();
+            let used = !is_idle(session) || session.sweep_streams() || session.stands_elsewhere();
             session.expires <= now || !used
         });
         for session in &over {
@@ -270,10 +272,8 @@ impl Sessions {
         gone.extend(over);
         // One that has moved away is kept for its requests alone.
         let live = self.live.lock();
-        let moved = live.values().filter(|session| {
-            let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed));
-            idle >= IDLE.as_secs() && session.stands_elsewhere()
-        });
+        let moved = live.values();
+        let moved = moved.filter(|session| is_idle(session) && session.stands_elsewhere());
         let moved: Vec<_> = moved.cloned().collect();
         drop(live);
         for session in &moved {

@@ -120,10 +120,7 @@ impl Drop for Request {
 
 /// Whether a request of this method is one that stands, or ends one that does.
 pub(crate) const fn is_standing(method: Method) -> bool {
-    matches!(
-        method,
-        Method::SetLevel | Method::Subscribe | Method::Unsubscribe
-    )
+    matches!(method, Method::SetLevel) || method.is_about_subscription()
 }
 
 impl Session {

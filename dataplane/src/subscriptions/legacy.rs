@@ -32,7 +32,7 @@ pub(crate) struct Subscribed(HashMap<(u64, String), Source>);
 /// Whether a call is about a subscription that the session looks after.
 pub(crate) fn is_needed(backend: &Backend, call: &Call) -> bool {
     let upstream = &backend.upstream;
-    matches!(call.method, Method::Subscribe | Method::Unsubscribe)
+    call.method.is_about_subscription()
         && (upstream.is_shared() || upstream.speaks(Era::Modern) && !upstream.speaks(Era::Legacy))
 }
 

@@ -21,8 +21,6 @@ mod session;
 mod subscribed;
 mod unanswered;
 
-pub(crate) use subscribed::is_about_subscription;
-
 use std::{
     sync::{
         Arc, OnceLock, Weak,

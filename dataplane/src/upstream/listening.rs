@@ -34,6 +34,16 @@ impl Listening {
     }
 }
 
+/// What a stream at a backend of the legacy era begins with: the URIs that it honours.
+pub(super) fn acknowledgement(honoured: &[&str]) -> Bytes {
+    let message = serde_json::json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/subscriptions/acknowledged",
+        "params": {"notifications": {"resourceSubscriptions": honoured}},
+    });
+    message.to_string().into()
+}
+
 /// Waits between attempts to open a stream: longer each time, and never all at once.
 pub(crate) struct Backoff(Duration);
 

@@ -335,13 +335,7 @@ async fn a_change_of_the_gateways_lists_is_told_to_who_listens() -> Result<()> {
     ensure!(client.server["capabilities"]["tools"]["listChanged"] == true);
     client.call("talker__tell", json!({})).await?;
     let mut stream = client.listen(None).await?;
-    until("its upstream stream", || async {
-        let seen = backend.seen();
-        seen.iter()
-            .any(|seen| seen.http == Method::GET)
-            .then_some(())
-    })
-    .await?;
+    backend.is_listened_to().await?;
     talker.adds("another");
     talker.say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
     let told = stream.message().await?;
@@ -419,13 +413,7 @@ async fn a_client_that_does_not_read_loses_its_stream_and_grows_nothing() -> Res
     let mut client = able(fleet).await?;
     client.call("talker__tell", json!({})).await?;
     let stalled = client.listen(None).await?;
-    until("its upstream stream", || async {
-        let seen = backend.seen();
-        seen.iter()
-            .any(|seen| seen.http == Method::GET)
-            .then_some(())
-    })
-    .await?;
+    backend.is_listened_to().await?;
     // A call that floods, and nobody reads it either.
     let arguments = json!({"times": 4000, "size": 30_000});
     let flooded = client
@@ -475,13 +463,7 @@ async fn a_subscription_reaches_the_stream_of_its_client() -> Result<()> {
     client
         .request("resources/subscribe", subscribe.clone())
         .await?;
-    until("its upstream stream", || async {
-        let seen = backend.seen();
-        seen.iter()
-            .any(|seen| seen.http == Method::GET)
-            .then_some(())
-    })
-    .await?;
+    backend.is_listened_to().await?;
     let updated =
         json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": subscribe});
     talker.say(&updated);

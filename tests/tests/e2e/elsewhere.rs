@@ -129,13 +129,7 @@ async fn streams_are_opened_and_resumed_at_any_data_plane() -> Result<()> {
         "params": {"uri": "talk://one"}});
     let subscribed = at[2].send(&subscribe).await?.response()?;
     ensure!(subscribed["result"].is_object(), "{subscribed}");
-    until("its upstream stream", || async {
-        let seen = backend.seen();
-        seen.iter()
-            .any(|seen| seen.http == Method::GET)
-            .then_some(())
-    })
-    .await?;
+    backend.is_listened_to().await?;
     // What belongs to no call.
     talker.say(&updated);
     ensure!(stream.message().await? == updated);

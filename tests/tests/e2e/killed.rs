@@ -42,6 +42,17 @@ struct Course {
     over: AtomicBool,
 }
 
+impl Course {
+    fn now(&self) -> usize {
+        self.kills.load(Ordering::SeqCst)
+    }
+
+    /// Whether a data plane was being killed at any time since.
+    fn has_killed_since(&self, before: usize) -> bool {
+        before % 2 == 1 || self.now() != before
+    }
+}
+
 /// Why a call has no result: the only ways in which one may be lost.
 enum Lost {
     /// It was held at a data plane that is gone.
@@ -53,6 +64,10 @@ enum Lost {
 }
 
 impl Lost {
+    fn broken(error: &anyhow::Error) -> Self {
+        Self::Broken(format!("{error:#}"))
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::HomeGone => "held at its home",
@@ -73,7 +88,7 @@ fn result_of(message: &Value) -> Result<Result<Value, Lost>> {
 
 fn whole(answer: Result<Answer>) -> Result<Result<Value, Lost>> {
     match answer {
-        Err(error) => Ok(Err(Lost::Broken(format!("{error:#}")))),
+        Err(error) => Ok(Err(Lost::broken(&error))),
         Ok(answer) if answer.status == StatusCode::BAD_GATEWAY => Ok(Err(Lost::Balancer)),
         Ok(answer) => match answer.response() {
             Ok(message) => result_of(&message),
@@ -117,7 +132,7 @@ impl One {
             .open_call(id.clone(), "talker__ask", arguments)
             .await;
         let mut events = match opened {
-            Err(error) => return Ok(Err(Lost::Broken(format!("{error:#}")))),
+            Err(error) => return Ok(Err(Lost::broken(&error))),
             Ok(events) if events.status == StatusCode::BAD_GATEWAY => {
                 return Ok(Err(Lost::Balancer));
             }
@@ -128,7 +143,7 @@ impl One {
         loop {
             let message = match events.message().await {
                 Ok(message) => message,
-                Err(error) => return Ok(Err(Lost::Broken(format!("{error:#}")))),
+                Err(error) => return Ok(Err(Lost::broken(&error))),
             };
             if message["id"] == id {
                 let result = match result_of(&message)? {
@@ -146,7 +161,7 @@ impl One {
             ensure!(message["params"]["message"] == question, "{message}");
             let response = json!({"jsonrpc": "2.0", "id": message["id"], "result": said});
             match self.client.send(&response).await {
-                Err(error) => return Ok(Err(Lost::Broken(format!("{error:#}")))),
+                Err(error) => return Ok(Err(Lost::broken(&error))),
                 Ok(sent) if sent.status == StatusCode::ACCEPTED => {}
                 Ok(sent) if sent.status == StatusCode::BAD_GATEWAY => {
                     return Ok(Err(Lost::Balancer));
@@ -166,13 +181,13 @@ impl One {
         let mut turn = 0;
         while !self.course.over.load(Ordering::SeqCst) {
             turn += 1;
-            let before = self.course.kills.load(Ordering::SeqCst);
+            let before = self.course.now();
             let outcome = if turn % 4 == 0 {
                 self.asked(turn).await
             } else {
                 self.plain(turn).await
             };
-            let after = self.course.kills.load(Ordering::SeqCst);
+            let is_killing = self.course.has_killed_since(before);
             self.course.calls.fetch_add(1, Ordering::SeqCst);
             let outcome =
                 outcome.with_context(|| format!("client {}, call {turn}", self.number))?;
@@ -184,7 +199,7 @@ impl One {
                 ""
             };
             ensure!(
-                before != after || before % 2 == 1,
+                is_killing,
                 "client {}, call {turn}: {name} while none was killed: {why}",
                 self.number
             );
@@ -198,10 +213,9 @@ impl One {
 async fn listens(client: Arc<One>, updates: Arc<AtomicUsize>) -> Result<()> {
     let mut last: Option<String> = None;
     loop {
-        let before = client.course.kills.load(Ordering::SeqCst);
+        let before = client.course.now();
         let opened = client.client.listen(last.as_deref()).await;
-        let after = client.course.kills.load(Ordering::SeqCst);
-        let is_killing = before != after || before % 2 == 1;
+        let is_killing = client.course.has_killed_since(before);
         let mut events = match opened {
             Ok(events) if events.status == StatusCode::OK => events,
             Ok(events) if is_killing && events.status == StatusCode::BAD_GATEWAY => continue,

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Duplex, DuplexError, Incoming, Replies, Request, watched::Watching};
-use crate::{call::Era, upstream::message::logs::Logs};
+use crate::{call::Era, upstream::listening::acknowledgement};
 
 /// Messages of a subscription. Dropped, it ends.
 pub(crate) struct Listening {
@@ -57,18 +57,10 @@ impl Duplex {
         let link = self.0.0.link().await?;
         match link.hello().era {
             Era::Modern => {
-                const START: &str = r#"{"jsonrpc":"2.0","id":"#;
-                let body = format!(
-                    r#"{START}0,"method":"subscriptions/listen","params":{{"_meta":{{{meta}}},"notifications":{filter}}}}}"#
-                );
+                let params = format!(r#"{{"_meta":{{{meta}}},"notifications":{filter}}}"#);
                 let request = Request {
-                    body: body.into(),
-                    id: START.len()..START.len() + 1,
-                    progress_token: None,
-                    client: None,
-                    may_ask: false,
                     listens: true,
-                    logs: Logs::None,
+                    ..Request::own("subscriptions/listen", &params)
                 };
                 let replies = link.request(request, Some(self.0.clone())).await?;
                 Ok(Some(Listening {
@@ -81,13 +73,8 @@ impl Duplex {
             Era::Legacy => {
                 let watching = link.watch(uris).await?;
                 let honoured: Vec<&str> = watching.honoured.iter().map(|uri| &**uri).collect();
-                let first = serde_json::json!({
-                    "jsonrpc": "2.0",
-                    "method": "notifications/subscriptions/acknowledged",
-                    "params": {"notifications": {"resourceSubscriptions": honoured}},
-                });
                 Ok(Some(Listening {
-                    first: Some(first.to_string().into()),
+                    first: Some(acknowledgement(&honoured)),
                     way: Way::Watching(watching),
                 }))
             }

@@ -13,6 +13,7 @@ use crate::{
     envelope::{self, Kind},
     error::CallError,
     upstream::{
+        listening::acknowledgement,
         pool::Received,
         slot::{Live, Slot},
     },
@@ -153,16 +154,11 @@ impl Http {
         let mut honoured = Vec::new();
         for uri in uris {
             if self.subscribe_to(worker, &live, uri).await? {
-                honoured.push(uri);
+                honoured.push(uri.as_str());
             }
         }
-        let first = serde_json::json!({
-            "jsonrpc": "2.0",
-            "method": "notifications/subscriptions/acknowledged",
-            "params": {"notifications": {"resourceSubscriptions": honoured}},
-        });
         Ok(Some(Listening {
-            first: Some(first.to_string().into()),
+            first: Some(acknowledgement(&honoured)),
             own: Some(own),
             ..Listening::new(sent.body)
         }))

@@ -13,11 +13,6 @@ use crate::{
 
 use super::Http;
 
-/// Whether a call begins or ends a subscription.
-pub(crate) const fn is_about_subscription(call: &Call) -> bool {
-    matches!(call.method, Method::Subscribe | Method::Unsubscribe)
-}
-
 impl Http {
     /// The answer to such a call; what it has changed is kept.
     ///

@@ -38,19 +38,12 @@ pub(super) struct Left {
     pub(super) since: Instant,
 }
 
-impl Left {
-    /// Whether the server may still work on it.
-    fn counts(&self) -> bool {
-        self.since.elapsed() < LEFT.1
-    }
-}
-
 #[derive(Default)]
 pub(super) struct Calls {
     pub(super) in_flight: HashMap<u64, Call>,
-    /// Whose callers have gone: the server may still work on them, and ask.
+    /// Whose callers have gone, in that order: the server may still work on them, and ask.
     pub(super) left: VecDeque<Left>,
-    /// When the newest one was left that is not remembered any more.
+    /// When the newest one was left that there was no room for: nobody knows whose it is.
     forgotten: Option<Instant>,
     /// Set once the connection is lost.
     pub(super) closed: Option<DuplexError>,
@@ -58,7 +51,8 @@ pub(super) struct Calls {
 
 impl Calls {
     /// Whether the server may be working for somebody else, too: one who cannot be asked, or who
-    /// has gone, counts as well. Nobody is to see, or to answer, what another is asked.
+    /// has gone, counts as well. Nobody is to see, or to answer, what another is asked. Those who
+    /// have gone long ago have to be [forgotten](Self::forget_old) before.
     pub(super) fn others_than(&self, session: &Arc<Session>) -> bool {
         let is_other = |call: &Call| {
             let client = call.client.as_ref();
@@ -68,16 +62,18 @@ impl Calls {
         let is_others = |left: &Left| {
             let client = left.client.as_ref();
             let is_own = client.is_some_and(|client| client.as_ptr() == Arc::as_ptr(session));
-            left.counts() && !is_own
+            !is_own
         };
-        let are_forgotten = self.are_forgotten();
-        are_forgotten || self.in_flight.values().any(is_other) || self.left.iter().any(is_others)
+        self.forgotten.is_some()
+            || self.in_flight.values().any(is_other)
+            || self.left.iter().any(is_others)
     }
 
     /// The one call that the server may be working on, if it is only one. `asked`: who has not
     /// asked for log messages does not count, as the server says nothing of its call.
     pub(super) fn only(&mut self, asked: bool) -> Option<&mut Call> {
-        if self.are_forgotten() || self.left.iter().any(Left::counts) {
+        self.forget_old();
+        if self.forgotten.is_some() || !self.left.is_empty() {
             return None;
         }
         let counts = |call: &&mut Call| {
@@ -92,9 +88,12 @@ impl Calls {
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// Whether the server may still work on a call that is not remembered: nobody knows whose.
-    fn are_forgotten(&self) -> bool {
-        self.forgotten.is_some_and(|at| at.elapsed() < LEFT.1)
+    /// Forgets those that the server does no longer work on.
+    pub(super) fn forget_old(&mut self) {
+        let now = Instant::now();
+        let is_old = |since: Instant| now.duration_since(since) >= LEFT.1;
+        self.forgotten.take_if(|since| is_old(*since));
+        while self.left.pop_front_if(|left| is_old(left.since)).is_some() {}
     }
 
     /// Remembers a call whose caller has gone.

@@ -188,7 +188,8 @@ impl Link {
     /// clients that could be meant wait for it, none of them is asked.
     fn ask_client(&self, line: &Bytes, message: &Message) -> Result<(), (i64, String)> {
         let method = message.method.map_or(&b""[..], |method| method.of(line));
-        let calls = self.calls.lock();
+        let mut calls = self.calls.lock();
+        calls.forget_old();
         let mut able = calls.in_flight.iter().filter_map(|(key, call)| {
             let client = call.client.as_ref().filter(|_| call.sent)?;
             let able = client.session.has_declared(method);

@@ -11,16 +11,12 @@ use super::{
 };
 use crate::upstream::message::logs::{Logs, Severity};
 
-impl Link {
-    /// Sends a request and gives its response. `params` is a JSON text.
-    pub(in crate::upstream::duplex) async fn ask(
-        self: &Arc<Self>,
-        method: &str,
-        params: &str,
-    ) -> Result<Bytes, DuplexError> {
+impl Request {
+    /// One of nobody's. `params` is a JSON text.
+    pub(in crate::upstream::duplex) fn own(method: &str, params: &str) -> Self {
         const START: &str = r#"{"jsonrpc":"2.0","id":"#;
         let body = format!(r#"{START}0,"method":"{method}","params":{params}}}"#);
-        let request = Request {
+        Self {
             body: body.into(),
             id: START.len()..START.len() + 1,
             progress_token: None,
@@ -28,8 +24,18 @@ impl Link {
             may_ask: false,
             listens: false,
             logs: Logs::None,
-        };
-        let mut replies = self.request(request, None).await?;
+        }
+    }
+}
+
+impl Link {
+    /// Sends a request and gives its response. `params` is a JSON text.
+    pub(in crate::upstream::duplex) async fn ask(
+        self: &Arc<Self>,
+        method: &str,
+        params: &str,
+    ) -> Result<Bytes, DuplexError> {
+        let mut replies = self.request(Request::own(method, params), None).await?;
         match replies.next().await.transpose()? {
             Some(Incoming::Response(response)) => Ok(response),
             _ => Err(DuplexError::Closed),
