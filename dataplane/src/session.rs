@@ -10,6 +10,7 @@ mod home;
 pub mod inflight;
 mod known;
 pub(crate) mod lease;
+mod regroup;
 pub mod resume;
 mod sessions;
 pub(crate) mod standing;

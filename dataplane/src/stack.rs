@@ -47,7 +47,10 @@ pub async fn answer(
     drop(gateway);
     call.target = target;
     params::settle(&backend, &mut call)?;
-    if call.session.is_some() && legacy::is_needed(&backend, &call) {
+    if call.session.is_some()
+        && call.method.is_about_subscription()
+        && Box::pin(legacy::is_needed(&backend, &call)).await?
+    {
         return Box::pin(legacy::answer(&backend, &call)).await;
     }
     let place = call

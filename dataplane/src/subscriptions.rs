@@ -61,7 +61,7 @@ struct Subscription {
     feeds: Vec<Arc<feed::Following>>,
     /// By the serial number of their backend.
     sources: BTreeMap<u64, Source>,
-    from_sources: (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
+    from_sources: (mpsc::Sender<source::Heard>, mpsc::Receiver<source::Heard>),
     changes: watch::Receiver<()>,
     drain: watch::Receiver<bool>,
     acknowledged: bool,
@@ -128,7 +128,12 @@ impl Subscription {
                 return None;
             }
             tokio::select! {
-                message = self.from_sources.1.recv() => return message,
+                heard = self.from_sources.1.recv() => {
+                    let (backend, message) = heard?;
+                    if self.is_still_of(backend) {
+                        return Some(message);
+                    }
+                }
                 () = leaves(&mut self.drain) => self.close(),
                 _ = self.changes.changed() => {
                     sleep(TOGETHER).await;
@@ -137,6 +142,18 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// Whether what a backend has said is for this client, by the table in use now.
+    fn is_still_of(&mut self, backend: u64) -> bool {
+        let table = self.node.table.load();
+        let gateway = table.gateway(&self.place.0);
+        let is_known = gateway.is_some_and(|own| Arc::as_ptr(own) == self.gateway.as_ptr());
+        drop(table);
+        if !is_known {
+            self.look();
+        }
+        self.sources.contains_key(&backend)
     }
 
     /// What is honoured: what the backends have said to within a moment. One that has
@@ -203,6 +220,7 @@ impl Subscription {
                 id: Some(self.id.clone()),
                 meta: self.meta.clone(),
                 to: self.from_sources.0.clone(),
+                backend: serial,
             };
             let source = Source::open(backend.upstream.clone(), self.worker, subjects, out, None);
             self.sources.insert(serial, source);

@@ -30,8 +30,10 @@ mod e2e {
     mod peers;
     mod postgres;
     mod race;
+    mod regrouped;
     mod replace;
     mod reports;
+    mod restarts;
     mod revoke;
     mod rounds;
     mod rude;

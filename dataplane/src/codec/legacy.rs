@@ -50,7 +50,7 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
     {
         return answer;
     }
-    if session.stands_elsewhere() {
+    if session.has_undone() {
         Box::pin(standing::take_up(&inbound, &session)).await;
     }
     match scanned {

@@ -1,12 +1,15 @@
 //! A received set becomes the table in use: compiled aside, swapped once.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use fleet_proto::validate::{Problem, Valid};
 
 use crate::{
     node::Node,
-    table::compile::{Version, compile},
+    table::{
+        Gateway, RouteTable,
+        compile::{Version, compile},
+    },
 };
 
 /// Swaps in the table for this set. Returns what does not work on this node.
@@ -16,6 +19,7 @@ pub fn apply(node: &Arc<Node>, version: Version, set: &Valid) -> Vec<Problem> {
     let degraded = table.degraded.clone();
     node.table.store(table.clone());
     node.epoch.turn();
+    regroup(node, &before, &table);
     node.metrics.keep(|key| table.backend(key).is_some());
     node.configured.send_replace(true);
     tracing::info!(
@@ -28,4 +32,27 @@ pub fn apply(node: &Arc<Node>, version: Version, set: &Valid) -> Vec<Problem> {
     // Backends that are in it no more are closed once their last call is over.
     drop(before);
     degraded
+}
+
+/// Tells the sessions of gateways that have other backends now.
+fn regroup(node: &Node, before: &RouteTable, now: &RouteTable) {
+    if node.sessions.is_empty() {
+        return;
+    }
+    let by_id = |table: &RouteTable| -> HashMap<String, Arc<Gateway>> {
+        let gateways = table.gateways().cloned();
+        gateways.map(|own| (own.id.clone(), own)).collect()
+    };
+    let (before, now) = (by_id(before), by_id(now));
+    node.sessions.regroup(|id| {
+        let (before, now) = (before.get(id), now.get(id));
+        // Both are in the order of their names.
+        let is_same = serials(before).eq(serials(now));
+        (!is_same).then(|| serials(now).collect())
+    });
+}
+
+fn serials(gateway: Option<&Arc<Gateway>>) -> impl Iterator<Item = u64> {
+    let backends = gateway.into_iter().flat_map(|own| &own.backends);
+    backends.map(|own| own.serial)
 }

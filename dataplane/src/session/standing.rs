@@ -1,15 +1,15 @@
 //! Requests of a client that stand until it says otherwise: the level of its logs, and its
 //! subscriptions.
 //!
-//! What they have brought about is gone with the data plane that the session lives on. So
-//! the others are told the requests, and the one that takes the session up makes them
-//! again.
+//! What they have brought about is gone with the data plane that the session lives on, or with
+//! the backend that a change of configuration replaces. So the other data planes are told the
+//! requests, and the one that serves the session makes them again.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -35,8 +35,20 @@ const AROUND: usize = 192;
 #[derive(Default)]
 pub(super) struct Standing {
     requests: Mutex<BTreeMap<Subject, Request>>,
-    /// They were made at another data plane, and not here.
-    elsewhere: AtomicBool,
+    /// Why they are to be made here: [`ELSEWHERE`], [`REGROUPED`], both, or not at all.
+    undone: AtomicU8,
+}
+
+/// They were made at another data plane.
+const ELSEWHERE: u8 = 1;
+/// The gateway has had other backends since they were made.
+const REGROUPED: u8 = 2;
+
+/// Requests that are to be made.
+pub(crate) struct Undone {
+    pub(crate) requests: Vec<Bytes>,
+    /// Some of them were made here, and still stand.
+    pub(crate) in_part: bool,
 }
 
 /// What a request is about: a later one of the same takes its place.
@@ -144,22 +156,43 @@ impl Session {
         {
             requests.insert(subject, request);
         }
-        let is_needed = elsewhere && !requests.is_empty();
-        standing.elsewhere.store(is_needed, Ordering::Relaxed);
+        if elsewhere && !requests.is_empty() {
+            standing.undone.fetch_or(ELSEWHERE, Ordering::Relaxed);
+        } else {
+            standing.undone.fetch_and(!ELSEWHERE, Ordering::Relaxed);
+        }
     }
 
     /// Whether requests stand that were made at another data plane, and not here.
     pub(crate) fn stands_elsewhere(&self) -> bool {
-        self.standing.elsewhere.load(Ordering::Relaxed)
+        self.standing.undone.load(Ordering::Relaxed) & ELSEWHERE != 0
     }
 
-    /// Those, to be made here; once.
-    pub(crate) fn take_up(&self) -> Vec<Bytes> {
-        if self.standing.elsewhere.swap(false, Ordering::Relaxed) {
-            self.standing()
-        } else {
-            Vec::new()
-        }
+    /// Whether there is anything to [take up](Self::take_up).
+    pub(crate) fn has_undone(&self) -> bool {
+        self.standing.undone.load(Ordering::Relaxed) != 0
+    }
+
+    /// The requests that are to be made here; once.
+    pub(crate) fn take_up(&self) -> Option<Undone> {
+        let undone = self.standing.undone.swap(0, Ordering::Relaxed);
+        (undone != 0).then(|| Undone {
+            requests: self.standing(),
+            in_part: undone & ELSEWHERE == 0,
+        })
+    }
+
+    /// The gateway has other backends than those that requests were made at.
+    pub(crate) fn is_regrouped(&self) {
+        self.standing.undone.fetch_or(REGROUPED, Ordering::Relaxed);
+    }
+
+    /// Whether its client is subscribed to anything.
+    pub(super) fn has_subscriptions(&self) -> bool {
+        let requests = self.standing.requests.lock();
+        requests
+            .keys()
+            .any(|own| matches!(own, Subject::Resource(_)))
     }
 
     /// Whether any were made here.
@@ -219,7 +252,10 @@ mod tests {
         let standing = session.standing();
         assert_eq!(standing.len(), 2, "{standing:?}");
         assert!(standing[0].ends_with(br#"{"level":"error"}}"#));
-        assert!(session.take_up().is_empty(), "they were made here");
+        assert!(session.take_up().is_none(), "they were made here");
+        session.is_regrouped();
+        let undone = session.take_up().unwrap();
+        assert!(undone.in_part && undone.requests.len() == 2);
 
         say(&session, Method::Unsubscribe, r#"{"uri":"a://1"}"#, true);
         assert_eq!(session.standing().len(), 1);
@@ -229,8 +265,10 @@ mod tests {
         }
         let long = format!(r#"{{"uri":"{}"}}"#, "c".repeat(LONGEST));
         say(&session, Method::Subscribe, &long, true);
-        assert_eq!(session.take_up().len(), MOST);
-        assert!(session.take_up().is_empty(), "they are made once");
+        session.is_regrouped();
+        let undone = session.take_up().unwrap();
+        assert!(!undone.in_part && undone.requests.len() == MOST);
+        assert!(session.take_up().is_none(), "they are made once");
         let bodies: usize = session.standing().iter().map(Bytes::len).sum();
         let shared = session.shared.clone();
         assert!(shared.standing.lock().all > bodies);

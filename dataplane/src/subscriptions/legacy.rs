@@ -29,11 +29,47 @@ const MOST: usize = 1_000;
 #[derive(Default)]
 pub(crate) struct Subscribed(HashMap<(u64, String), Source>);
 
-/// Whether a call is about a subscription that the session looks after.
-pub(crate) fn is_needed(backend: &Backend, call: &Call) -> bool {
+impl Subscribed {
+    pub(crate) fn contains(&self, backend: u64, uri: &str) -> bool {
+        self.0.contains_key(&(backend, uri.to_owned()))
+    }
+
+    /// Gives those up that are at a backend of which this is not so.
+    pub(crate) fn take_unless(&mut self, has: impl Fn(u64) -> bool) -> Self {
+        let gone = self.0.extract_if(|(backend, _), _| !has(*backend));
+        Self(gone.collect())
+    }
+}
+
+/// Whether a subscription at this backend is one that the session looks after.
+///
+/// # Errors
+/// What the backend speaks cannot be found out.
+pub(crate) async fn is_needed(backend: &Backend, call: &Call) -> Result<bool, CallError> {
     let upstream = &backend.upstream;
-    call.method.is_about_subscription()
-        && (upstream.is_shared() || upstream.speaks(Era::Modern) && !upstream.speaks(Era::Legacy))
+    if upstream.is_shared() {
+        return Ok(true);
+    }
+    let speaks = |era| upstream.speaks(era);
+    // One that is new may not have been met yet.
+    if !speaks(Era::Modern) && !speaks(Era::Legacy) {
+        within(backend, upstream.greet(call.worker)).await?;
+    }
+    Ok(speaks(Era::Modern) && !speaks(Era::Legacy))
+}
+
+/// The outcome, if it comes in the backend's time.
+async fn within<T>(
+    backend: &Backend,
+    asking: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let outcome = timeout(backend.timeout, asking).await;
+    outcome.unwrap_or_else(|_| {
+        Err(CallError::Timeout {
+            backend: backend.name().to_owned(),
+            after: backend.timeout,
+        })
+    })
 }
 
 /// Answers it.
@@ -76,12 +112,8 @@ async fn subscribe(
         uris: vec![key.1.clone()],
         tasks: Vec::new(),
     };
-    let begun = timeout(backend.timeout, begin(backend, call, &meta, &subjects)).await;
-    let begun = begun.map_err(|_| CallError::Timeout {
-        backend: backend.name().to_owned(),
-        after: backend.timeout,
-    })?;
-    let Some((stream, honoured)) = begun? else {
+    let begun = within(backend, begin(backend, call, &meta, &subjects)).await?;
+    let Some((stream, honoured)) = begun else {
         return refused(METHOD_NOT_FOUND, "the backend cannot be listened to");
     };
     if let Some(error) = stream.refusal() {
@@ -94,7 +126,12 @@ async fn subscribe(
         );
     }
     let (to, mut from) = mpsc::channel(QUEUE);
-    let out = Out { id: None, meta, to };
+    let out = Out {
+        id: None,
+        meta,
+        to,
+        backend: backend.serial,
+    };
     let upstream = backend.upstream.clone();
     let source = Source::open(upstream, call.worker, subjects, out, Some(stream));
     {
@@ -107,7 +144,7 @@ async fn subscribe(
     let session = Arc::downgrade(session);
     // It ends with the source, which has the other end.
     tokio::spawn(async move {
-        while let Some(message) = from.recv().await {
+        while let Some((_, message)) = from.recv().await {
             let Some(session) = session.upgrade() else {
                 return;
             };

@@ -31,13 +31,17 @@ pub(crate) struct Subjects {
     pub(crate) tasks: Vec<(String, String)>,
 }
 
+/// The serial number of a backend, and what it has said.
+pub(crate) type Heard = (u64, Bytes);
+
 /// Where what is heard goes.
 pub(crate) struct Out {
     /// Source text of the subscription's id; `None`: the client knows of none.
     pub(crate) id: Option<Bytes>,
     /// Members of `_meta` of the request.
     pub(crate) meta: String,
-    pub(crate) to: mpsc::Sender<Bytes>,
+    pub(crate) to: mpsc::Sender<Heard>,
+    pub(crate) backend: u64,
 }
 
 /// A stream; dropped, it is closed.
@@ -174,7 +178,11 @@ impl Hearing {
             } else if let Some(passed) =
                 passed(&data, &message, &self.subjects, self.out.id.as_deref())
             {
-                self.out.to.send(passed).await.map_err(drop)?;
+                self.out
+                    .to
+                    .send((self.out.backend, passed))
+                    .await
+                    .map_err(drop)?;
             }
         }
         Ok(())

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -40,6 +43,8 @@ pub struct Slot {
     pub(super) opening: tokio::sync::Mutex<()>,
     /// Whether somebody reads what comes in the session outside of calls.
     pub(super) listened: AtomicBool,
+    /// The client's gateway has the backend no longer: nothing of it is for the client.
+    withdrawn: AtomicBool,
     /// Which of its client's subscriptions are there, by the hash of the URI.
     subscriptions: Mutex<BTreeSet<u64>>,
 }
@@ -85,6 +90,21 @@ impl Slot {
         all.into_iter()
             .filter(|uri| own.contains(&hash(uri)))
             .collect()
+    }
+
+    /// Whether its client has subscribed to this resource there.
+    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
+        self.subscriptions.lock().contains(&hash(uri))
+    }
+
+    /// The client's gateway has the backend from now on, or not. Whether it has it again.
+    pub(crate) fn admit(&self, has: bool) -> bool {
+        self.withdrawn.swap(!has, Ordering::Relaxed) && has
+    }
+
+    /// Whether the client's gateway has the backend no longer.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Relaxed)
     }
 
     /// Whether there are any.

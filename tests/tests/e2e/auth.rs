@@ -106,6 +106,32 @@ async fn a_right_token_is_let_in_and_not_passed_on() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_of_a_token_that_is_good_no_longer_end() -> Result<()> {
+    let (_backend, fleet) = fleet().await?;
+    let old = Client::legacy_with_token(&fleet.url, LEGACY, Some(TOKEN)).await?;
+    let mut new = Client::modern_with_token(&fleet.url, TOKEN).await?;
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+    let mut streams = [
+        old.listen(None).await?,
+        new.stream("subscriptions/listen", filter).await?,
+    ];
+    for stream in &streams {
+        ensure!(stream.status == StatusCode::OK, "{}", stream.status);
+    }
+    let policy =
+        "kind: AuthPolicy\nname: staff\nbearer: { tokens: [another-token-of-the-staff] }\n";
+    std::fs::write(fleet.dir().join("policy.yaml"), policy)?;
+    let done = fleet
+        .mcpctl(&["apply", "-f", "policy.yaml", "--wait"])
+        .await?;
+    ensure!(done.status.success(), "{done:?}");
+    for stream in &mut streams {
+        while stream.next().await?.is_some() {}
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_shown_or_stored_in_clear() -> Result<()> {
     let (_backend, fleet) = fleet().await?;
     let shown = fleet

@@ -1,5 +1,5 @@
-//! Requests that stand: made, told to the other data planes, and made again where a
-//! session is taken up ([`crate::session::standing`]).
+//! Requests that stand: made, told to the other data planes, and made again where a session is
+//! taken up, or has other backends ([`crate::session::standing`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,12 @@ use crate::{
     codec::empty,
     envelope::{self, Kind},
     error::{CallError, INVALID_REQUEST},
+    node::Node,
     peer::{Place, standing},
+    route::route,
     session::{Session, standing::is_standing},
     stack,
+    table::Gateway,
     upstream::http::headers::SESSION_ID,
 };
 
@@ -35,6 +38,10 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
     let (node, gateway, id) = (inbound.node.clone(), inbound.gateway.clone(), id.clone());
     let tell = async move {
         session.stands(method, &body, &message, false);
+        if !is_current(&node, &gateway) {
+            // It may have been made at a backend that was gone before this stood.
+            session.is_regrouped();
+        }
         standing::tell(&node, &gateway, &id, &session, body).await;
     };
     match reply {
@@ -74,19 +81,32 @@ pub(super) async fn take_up(inbound: &Inbound, session: &Arc<Session>) {
     if !matches!(inbound.node.peers.place(session), Place::Here) {
         return;
     }
-    let standing = session.take_up();
+    let Some(undone) = session.take_up() else {
+        return;
+    };
     let (node, gateway) = (inbound.node.clone(), inbound.gateway.clone());
-    let calls: Vec<_> = standing
-        .into_iter()
-        .filter_map(|body| again(inbound, session, body))
-        .collect();
+    let is_at = session.is_at();
+    for backend in gateway
+        .backends
+        .iter()
+        .filter(|b| is_at.contains(&b.serial))
+    {
+        if session.is_listening() {
+            let upstream = &backend.upstream;
+            upstream.listen(inbound.worker, session, backend.serial);
+        }
+    }
+    let calls = undone.requests.into_iter();
+    let calls = calls.filter_map(|body| again(inbound, session, body));
+    let calls = calls.filter(|call| !(undone.in_part && is_made(&gateway, session, call)));
+    let calls: Vec<_> = calls.collect();
     let making = tokio::spawn(async move {
         for call in calls {
             match stack::answer(&node, gateway.clone(), call).await {
                 Ok(Reply::Stream(mut messages)) => while messages.next().await.is_some() {},
                 Ok(_) => {}
                 Err(error) => {
-                    let what = "what a session had asked for elsewhere is refused";
+                    let what = "what a session has asked for is refused at its new place";
                     tracing::info!(target: "mcp::calls", %error, "{what}");
                 }
             }
@@ -94,6 +114,25 @@ pub(super) async fn take_up(inbound: &Inbound, session: &Arc<Session>) {
     });
     // A backend that does not answer is not waited for.
     let _ = timeout(PATIENCE, making).await;
+}
+
+/// Whether what was made here before still stands.
+fn is_made(gateway: &Arc<Gateway>, session: &Session, call: &Call) -> bool {
+    let uri = call.message.uri;
+    let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
+    match (uri, route(gateway, call)) {
+        (Some(uri), Ok(route)) => session.is_subscribed(route.backend.serial, &uri),
+        (Some(_), Err(_)) => false,
+        // A level of logs is the session's own.
+        (None, _) => true,
+    }
+}
+
+/// Whether a gateway is that of the table in use.
+fn is_current(node: &Node, gateway: &Arc<Gateway>) -> bool {
+    let table = node.table.load();
+    let current = table.gateway(&gateway.path);
+    current.is_some_and(|current| Arc::ptr_eq(current, gateway))
 }
 
 fn again(inbound: &Inbound, session: &Arc<Session>, body: Bytes) -> Option<Call> {

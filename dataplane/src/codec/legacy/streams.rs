@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderValue, Method as Verb, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, header};
 
 use super::{Inbound, refuse_message, session, standing};
 use crate::{
+    auth::Principal,
     body::Body,
-    call::Messages,
+    call::{Messages, WorkerId},
     catalog::announce::Seen,
     codec::event_stream,
     error::{CallError, INVALID_REQUEST},
@@ -21,6 +22,7 @@ use crate::{
         Session,
         stream::{Reader, Stream},
     },
+    table::Gateway,
     upstream::http::headers::LAST_EVENT_ID,
 };
 
@@ -52,7 +54,7 @@ async fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
     {
         return Ok(answer);
     }
-    if session.stands_elsewhere() {
+    if session.has_undone() {
         standing::take_up(inbound, &session).await;
     }
     let accepted = inbound.headers.get(header::ACCEPT).is_none_or(|accept| {
@@ -108,18 +110,74 @@ async fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
             .upstream
             .listen(inbound.worker, session, backend.serial);
     }
-    tokio::spawn(end_in_time(inbound.node.clone(), session.clone(), stream));
+    let open = Open {
+        node: inbound.node.clone(),
+        worker: inbound.worker,
+        path: inbound.gateway.path.clone(),
+        principal: inbound.principal.clone(),
+        session: session.clone(),
+    };
+    tokio::spawn(open.attend(stream));
     reader
 }
 
-/// A stream without an end would hold up a node that is leaving, and keep a client at
-/// one that its session has moved away from.
-async fn end_in_time(node: Arc<Node>, session: Arc<Session>, stream: Arc<Stream>) {
-    let mut drain = node.drain.subscribe();
-    tokio::select! {
-        _ = drain.wait_for(|leaving| *leaving) => stream.done(),
-        () = node.peers.moves(&session) => stream.done(),
-        () = stream.abandoned() => {}
+/// A stream of what belongs to no call. It has no gateway: that would keep its backends.
+struct Open {
+    node: Arc<Node>,
+    worker: WorkerId,
+    path: String,
+    principal: Arc<Principal>,
+    session: Arc<Session>,
+}
+
+impl Open {
+    /// Ends the stream in time: it would hold up a node that is leaving, and keep a client where
+    /// its session or its gateway is no longer, or lets it in no longer. Until then the client
+    /// may say nothing more: what stands is made for it where it has other backends.
+    async fn attend(self, stream: Arc<Stream>) {
+        let (node, session) = (&self.node, &self.session);
+        let (mut drain, mut tables) = (node.drain.subscribe(), node.configured.subscribe());
+        loop {
+            // The first time, too: the table may have been another one a moment ago.
+            if !self.is_at_its_gateway().await {
+                return stream.done();
+            }
+            tokio::select! {
+                _ = drain.wait_for(|leaving| *leaving) => return stream.done(),
+                () = node.peers.moves(session) => return stream.done(),
+                () = stream.abandoned() => return,
+                changed = tables.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+        }
+    }
+
+    /// Whether its gateway is there, and for its client; what stands is made there then.
+    async fn is_at_its_gateway(&self) -> bool {
+        let gateway = self.node.table.load().gateway(&self.path).cloned();
+        let revoked = self.node.revoked.load();
+        let is_let_in = |own: &Gateway| {
+            own.id == self.session.gateway()
+                && (own.auth).still_admits(&self.principal, own.project(), &revoked)
+        };
+        let Some(gateway) = gateway.filter(|own| is_let_in(own)) else {
+            return false;
+        };
+        drop(revoked);
+        if self.session.has_undone() {
+            let inbound = Inbound {
+                node: self.node.clone(),
+                worker: self.worker,
+                gateway,
+                principal: self.principal.clone(),
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                relayed: false,
+            };
+            standing::take_up(&inbound, &self.session).await;
+        }
+        true
     }
 }
 

@@ -65,7 +65,10 @@ impl Http {
         slot: &Arc<Slot>,
         opened: Option<(Arc<Live>, Sent)>,
     ) {
-        if slot.live().is_none() || slot.listened.swap(true, Ordering::AcqRel) {
+        if slot.live().is_none()
+            || slot.is_withdrawn()
+            || slot.listened.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let (http, session, slot) = (self.clone(), session.clone(), slot.clone());
@@ -79,7 +82,10 @@ impl Http {
                 }
                 slot.listened.store(false, Ordering::Release);
                 // A client that has come back meanwhile has found it listening.
-                if !session.is_listening() || slot.listened.swap(true, Ordering::AcqRel) {
+                if !session.is_listening()
+                    || slot.is_withdrawn()
+                    || slot.listened.swap(true, Ordering::AcqRel)
+                {
                     return;
                 }
             }
@@ -97,7 +103,7 @@ impl Http {
         let (mut pause, mut last) = (PAUSE.0, None);
         let (mut is_offered, mut reopening) = (false, PAUSE.0);
         let mut before: Option<Arc<Live>> = None;
-        while let Some(live) = slot.live() {
+        while let Some(live) = slot.live().filter(|_| !slot.is_withdrawn()) {
             if before.as_ref().is_none_or(|b| !Arc::ptr_eq(b, &live)) {
                 (pause, last) = (PAUSE.0, None);
                 before = Some(live.clone());
@@ -163,12 +169,16 @@ impl Http {
             let data = tokio::select! {
                 data = body.frame() => data,
                 _ = look.tick() => {
-                    if slot.live().is_none_or(|now| !Arc::ptr_eq(&now, live)) {
+                    let is_here = slot.live().is_some_and(|now| Arc::ptr_eq(&now, live));
+                    if !is_here || slot.is_withdrawn() {
                         return any;
                     }
                     continue;
                 }
             };
+            if slot.is_withdrawn() {
+                return any;
+            }
             let Ok(Some(data)) = data else { return any };
             parser.push(data);
             for event in parser.by_ref() {

@@ -14,16 +14,17 @@ use tokio::time::timeout;
 
 use super::{
     Http, end_in_background,
+    exchange::same_id,
     headers::{self, SESSION_ID},
     level::LEVEL_TIMEOUT,
 };
 use crate::{
     call::{ProtocolVersion, WorkerId},
-    envelope,
+    envelope::{self, Message},
     error::CallError,
     session::Session,
     upstream::{
-        message::{CLIENT_INFO, logs},
+        message::{CLIENT_INFO, error_code, logs},
         slot::{Live, Slot},
     },
 };
@@ -67,16 +68,28 @@ impl Drop for Unused {
 
 /// Whether a refusal is that of a session which the server has forgotten, in a
 /// restart perhaps: 404 (2025-11-25, Session Management), or the 400 that many
-/// servers give. A 400 that answers the request by its id is another matter:
-/// the server has looked at it.
-pub(super) fn is_lost(status: StatusCode, refusal: &[u8]) -> bool {
+/// servers give. A 400 that answers the request by its `id` is another matter, unless
+/// it speaks of the session: the server has looked at it.
+pub(super) fn is_lost(status: StatusCode, refusal: &[u8], id: &[u8]) -> bool {
     if status == StatusCode::NOT_FOUND {
         return true;
     }
-    match envelope::scan(refusal) {
-        Ok(message) => message.id.is_none_or(|id| id.of(refusal) == b"null"),
-        Err(_) => true,
-    }
+    let Ok(message) = envelope::scan(refusal) else {
+        return true;
+    };
+    let is_answer = message.id.is_some_and(|own| same_id(own.of(refusal), id));
+    !is_answer || is_about_session(refusal, &message)
+}
+
+/// Whether an error, of those that JSON-RPC leaves to servers, is about a session.
+fn is_about_session(refusal: &[u8], message: &Message) -> bool {
+    let of_server = |code| (-32_099..=-32_000).contains(&code);
+    let text = message
+        .error
+        .and_then(|error| envelope::member(refusal, error, "message"));
+    let text = text.and_then(|text| envelope::string_value(refusal, text));
+    error_code(refusal, message).is_some_and(of_server)
+        && text.is_some_and(|text| text.to_ascii_lowercase().contains("session"))
 }
 
 #[derive(Deserialize)]

@@ -396,3 +396,28 @@ async fn the_future_of_a_call_is_small() {
     let size = size_of_val(&http.call(call(ProtocolVersion::V2026_07_28)));
     assert!(size < 3 << 10, "{size} bytes");
 }
+
+#[test]
+fn a_refusal_of_a_session_is_told_from_one_of_a_request() {
+    let refusal = |id: &str, code: i64, text: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{text}"}}}}"#)
+    };
+    let is_lost = |body: &str| session::is_lost(StatusCode::BAD_REQUEST, body.as_bytes(), b"7");
+    for lost in [
+        "No session".to_owned(),
+        refusal("null", -32_600, "Bad Request"),
+        refusal(r#""server-error""#, -32_600, "Bad Request"),
+        refusal("7", -32_000, "Bad Request: No valid session ID provided"),
+        refusal("7.0", -32_001, "SESSION not found"),
+    ] {
+        assert!(is_lost(&lost), "{lost}");
+    }
+    for answered in [
+        refusal("7", -32_000, "Bad Request"),
+        refusal("7", -32_602, "no such session"),
+        r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned(),
+    ] {
+        assert!(!is_lost(&answered), "{answered}");
+    }
+    assert!(session::is_lost(StatusCode::NOT_FOUND, b"{}", b"7"));
+}

@@ -119,7 +119,12 @@ impl Events {
                 Err(error) if self.last.is_none() => {
                     return Err(self.exchange.gone(&error.to_string()));
                 }
-                Ok(None) | Err(_) => self.body = None,
+                // That is no invitation to leave: the client waits here until it goes on.
+                Err(_) => {
+                    self.body = None;
+                    continue;
+                }
+                Ok(None) => self.body = None,
             }
             if self.last.is_some() && self.exchange.polls() {
                 return Ok(Part::Passed(Bytes::new()));

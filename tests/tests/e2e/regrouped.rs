@@ -1,0 +1,227 @@
+//! The configuration gives a gateway other backends while its clients watch resources: they hear of
+//! those that it has, without a word of their own, and of no others.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use fleet_tests::{
+    backend::{Backend, server::Server, talker::Talker},
+    client::{Client, Events},
+    fleet::{Fleet, LEGACY},
+    listeners::Listeners,
+    programs::{here, python},
+    wait::until,
+};
+use hyper::Method;
+use serde_json::{Value, json};
+
+const SUBSCRIBE: &str = "resources/subscribe";
+const UPDATED: &str = "notifications/resources/updated";
+const OLD: &str = "talk://one";
+const NEW: &str = "new://one";
+const CHILD: &str = "watched://one";
+
+async fn apply(fleet: &Fleet, yaml: &str) -> Result<()> {
+    let file = fleet.dir().join("changed.yaml");
+    std::fs::write(&file, yaml)?;
+    let file = file.to_str().context("no text")?;
+    let done = fleet.mcpctl(&["apply", "-f", file, "--wait"]).await?;
+    ensure!(done.status.success(), "{done:?}");
+    Ok(())
+}
+
+fn http(name: &str, backend: &Backend) -> String {
+    let url = backend.url();
+    format!("kind: Backend\nname: {name}\nhttp: {{ url: '{url}' }}\n---\n")
+}
+
+/// A child that writes down what it reads.
+struct Child {
+    seen: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Child {
+    fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let seen = dir.path().join("seen");
+        Ok(Self { seen, _dir: dir })
+    }
+
+    fn document(&self) -> String {
+        let args = json!([here("servers/watched.py"), self.seen, "legacy"]);
+        let child = json!({"command": python(), "args": args});
+        format!("kind: Backend\nname: child\nstdio: {child}\n---\n")
+    }
+
+    fn told(&self, method: &str) -> usize {
+        let seen = std::fs::read_to_string(&self.seen).unwrap_or_default();
+        let messages = seen.lines().filter_map(|l| serde_json::from_str(l).ok());
+        messages
+            .filter(|message: &Value| message["method"] == method)
+            .count()
+    }
+}
+
+/// A server of the new era with one resource.
+async fn new(listeners: &std::sync::Arc<Listeners>) -> Result<Backend> {
+    let resources = json!({"resources": [{"uri": NEW, "name": "one"}]});
+    let server = Server::echo("new")
+        .declares(json!({"tools": {}, "resources": {"subscribe": true}}))
+        .lists("resources/list", resources)
+        .lists("resources/templates/list", json!({"resourceTemplates": []}));
+    Backend::start(listeners.clone().at(server).modern()).await
+}
+
+/// A client of the old era, and what it is told outside of calls.
+async fn legacy(url: &str, uris: &[&str]) -> Result<(Client, Events)> {
+    let mut client = Client::legacy(url, LEGACY).await?;
+    let events = client.listen(None).await?;
+    for uri in uris {
+        client.request(SUBSCRIBE, json!({"uri": uri})).await?;
+    }
+    Ok((client, events))
+}
+
+async fn modern(url: &str, uris: &[&str]) -> Result<Events> {
+    let filter = json!({"notifications": {"resourceSubscriptions": uris}});
+    let mut client = Client::modern(url).await?;
+    let mut events = client.stream("subscriptions/listen", filter).await?;
+    let first = events.message().await?;
+    let honoured = &first["params"]["notifications"]["resourceSubscriptions"];
+    ensure!(*honoured == json!(uris), "{first}");
+    Ok(events)
+}
+
+async fn hears(events: &mut Events, uri: &str) -> Result<()> {
+    let told = events
+        .message_of(UPDATED)
+        .await
+        .with_context(|| uri.to_owned())?;
+    ensure!(told["params"]["uri"] == uri, "{told} instead of {uri}");
+    Ok(())
+}
+
+async fn is_subscribed_to(backend: &Backend, times: usize) -> Result<()> {
+    until(&format!("{times} subscriptions"), || async {
+        (backend.seen_of(SUBSCRIBE).len() == times).then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_watched_at_a_backend_is_watched_at_the_one_in_its_place() -> Result<()> {
+    let (talkers, listeners) = (
+        [(); 2].map(|()| Talker::default()),
+        [(); 2].map(|()| std::sync::Arc::<Listeners>::default()),
+    );
+    let old = [
+        Backend::start(talkers[0].script()).await?,
+        Backend::start(talkers[1].script()).await?,
+    ];
+    let new = [new(&listeners[0]).await?, new(&listeners[1]).await?];
+    let children = [Child::new()?, Child::new()?];
+    let document = |o: usize, n: usize, c: usize| {
+        http("old", &old[o]) + &http("new", &new[n]) + &children[c].document()
+    };
+    let fleet = Fleet::start(&document(0, 0, 0)).await?;
+    fleet
+        .offers(&["old__log", "new__echo", "child__touch"])
+        .await?;
+    let all = [OLD, NEW, CHILD];
+    let (_listens, mut events) = legacy(&fleet.url, &all).await?;
+    let mut speaks = fleet.client().await?;
+    for uri in all {
+        speaks.request(SUBSCRIBE, json!({"uri": uri})).await?;
+    }
+    let mut stream = modern(&fleet.url, &all).await?;
+
+    apply(&fleet, &document(1, 0, 0)).await?;
+    // Who listens is subscribed without a word, and who does not when it says something.
+    is_subscribed_to(&old[1], 2).await?;
+    speaks.request("ping", json!({})).await?;
+    is_subscribed_to(&old[1], 3).await?;
+    talkers[1].update(OLD);
+    hears(&mut events, OLD).await?;
+    hears(&mut stream, OLD).await?;
+    ensure!(listeners[0].open() > 0 && children[0].told(SUBSCRIBE) == 1);
+
+    apply(&fleet, &document(1, 1, 0)).await?;
+    until("who listens", || async {
+        let asked = listeners[1].filters();
+        let asked = asked.iter().map(|filter| &filter["resourceSubscriptions"]);
+        (asked.filter(|uris| **uris == json!([NEW])).count() == 2).then_some(())
+    })
+    .await?;
+    listeners[1].say(UPDATED, json!({"uri": NEW}));
+    hears(&mut events, NEW).await?;
+    hears(&mut stream, NEW).await?;
+
+    apply(&fleet, &document(1, 1, 1)).await?;
+    // It has one subscription for all, so nobody sees when the last of them is there.
+    let touches = async {
+        loop {
+            speaks.call("child__touch", json!({"uri": CHILD})).await?;
+        }
+    };
+    let heard = async {
+        hears(&mut events, CHILD).await?;
+        hears(&mut stream, CHILD).await
+    };
+    tokio::select! {
+        failed = touches => return failed,
+        heard = heard => heard?,
+    }
+    // Nothing was said again to those that have stayed.
+    ensure!(old[1].seen_of(SUBSCRIBE).len() == 3);
+    ensure!(children[1].told(SUBSCRIBE) == 1 && children[0].told(SUBSCRIBE) == 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<()> {
+    let talker = Talker::default();
+    let (old, child) = (Backend::start(talker.script()).await?, Child::new()?);
+    let document = |own: &str| {
+        http("old", &old)
+            + &child.document()
+            + "kind: Gateway\nname: all\npath: /all\nbackends: ['*']\n---\n"
+            + &format!("kind: Gateway\nname: default\npath: /mcp\nbackends: [{own}]\n")
+    };
+    let both = document("child, old");
+    let fleet = Fleet::start(&both).await?;
+    fleet.offers(&["old__log", "child__touch"]).await?;
+    let (mut client, mut events) = legacy(&fleet.at("/mcp"), &[OLD, CHILD]).await?;
+    let mut stream = modern(&fleet.at("/mcp"), &[OLD, CHILD]).await?;
+    let (_other, mut others) = legacy(&fleet.at("/all"), &[OLD]).await?;
+    talker.update(OLD);
+    for events in [&mut events, &mut stream, &mut others] {
+        hears(events, OLD).await?;
+    }
+
+    apply(&fleet, &document("child")).await?;
+    talker.update(OLD);
+    hears(&mut others, OLD).await?;
+    client.call("child__touch", json!({"uri": CHILD})).await?;
+    hears(&mut events, CHILD).await?;
+    hears(&mut stream, CHILD).await?;
+
+    // It is there again, and is heard again.
+    old.forget();
+    apply(&fleet, &both).await?;
+    until("both streams at what is back", || async {
+        let seen = old.seen();
+        let listens = seen.iter().filter(|seen| seen.http == Method::GET);
+        // Only for the stream, which has begun a new one; the session has stayed subscribed.
+        (listens.count() >= 2 && old.seen_of(SUBSCRIBE).len() == 1).then_some(())
+    })
+    .await?;
+    talker.update(OLD);
+    hears(&mut events, OLD).await?;
+    hears(&mut stream, OLD).await?;
+
+    // A gateway that is elsewhere now says nothing more here.
+    apply(&fleet, &both.replace("path: /mcp", "path: /moved")).await?;
+    while events.next().await?.is_some() {}
+    Ok(())
+}
