@@ -4,12 +4,13 @@
 pub mod timeout;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use fleet_proto::{hash::Hash, key::Key};
 use futures_util::{StreamExt, future::BoxFuture};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::{Layer, Service};
 
 use crate::{
@@ -25,6 +26,9 @@ use timeout::TimeoutLayer;
 /// The call path of one backend, boxed once. A service is called by value, so each call has
 /// a clone of it; the box is not cloned with it.
 type Stack = Box<dyn Fn(Call) -> BoxFuture<'static, Result<Reply, CallError>> + Send + Sync>;
+
+/// Requests of which no client has just sent a word, at a time.
+const UNASKED: usize = 64;
 
 /// One MCP server. It lives on across tables as long as its runtime fields and
 /// their resolved values stay the same: connections, processes, catalogue and
@@ -48,6 +52,8 @@ pub struct Backend {
     /// Its counters.
     pub metrics: Arc<BackendMetrics>,
     stack: Stack,
+    /// Bounds how many requests of many clients it gets at once, without a word of theirs.
+    unasked: OnceLock<Box<Semaphore>>,
     /// Shared with successors over the same transport; `None`: nobody is to close it.
     open: Option<Arc<Open>>,
 }
@@ -128,6 +134,7 @@ impl Backend {
             catalog,
             metrics,
             stack,
+            unasked: OnceLock::new(),
             open: None,
         }
     }
@@ -158,6 +165,13 @@ impl Backend {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.key.name
+    }
+
+    /// Waits until it may be asked for something of which no client has just sent a word: it is
+    /// to get through a new table, too.
+    pub(crate) async fn room_for_unasked(&self) -> Option<SemaphorePermit<'_>> {
+        let room = || Box::new(Semaphore::new(UNASKED));
+        self.unasked.get_or_init(room).acquire().await.ok()
     }
 
     /// Sends a call down its stack.

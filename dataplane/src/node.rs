@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    auth::revoked::Revoked,
+    auth::{Principal, revoked::Revoked},
     bridge::held::Held,
     call::WorkerId,
     catalog::{epoch::Epoch, kept::Kept, schedule::Discovery},
@@ -25,7 +25,7 @@ use crate::{
     secrets::Secrets,
     session::Sessions,
     settings::Settings,
-    table::RouteTable,
+    table::{Gateway, RouteTable},
     telemetry::Metrics,
 };
 
@@ -115,6 +115,21 @@ impl Node {
             peers,
             background,
         }
+    }
+
+    /// The gateway at a path as it is now, if it is still this one and lets this principal in.
+    #[must_use]
+    pub(crate) fn still_admitting(
+        &self,
+        path: &str,
+        id: &str,
+        principal: &Principal,
+    ) -> Option<Arc<Gateway>> {
+        let gateway = self.table.load().gateway(path).cloned()?;
+        let revoked = self.revoked.load();
+        let is_let_in =
+            gateway.id == id && (gateway.auth).still_admits(principal, gateway.project(), &revoked);
+        is_let_in.then_some(gateway)
     }
 
     /// The shard of tasks on the background runtime.

@@ -180,15 +180,10 @@ impl Subscription {
 
     /// Something has changed: perhaps what this client listens to.
     fn look(&mut self) {
-        let gateway = self.node.table.load().gateway(&self.place.0).cloned();
-        let Some(gateway) = gateway.filter(|gateway| gateway.id == self.place.1) else {
+        let (path, id) = &self.place;
+        let Some(gateway) = self.node.still_admitting(path, id, &self.principal) else {
             return self.close();
         };
-        let revoked = self.node.revoked.load();
-        let auth = &gateway.auth;
-        if !auth.still_admits(&self.principal, gateway.project(), &revoked) {
-            return self.close();
-        }
         self.join(&gateway);
         let now = gateway.versions.get(&gateway);
         for kind in Listed::ALL {

@@ -88,6 +88,15 @@ impl Backend {
         Ok(Self::on(listener, address, script))
     }
 
+    /// Starts one at the address of one that was stopped, host and port.
+    ///
+    /// # Errors
+    /// The address is in use.
+    pub async fn start_at(address: &str, script: Script) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self::on(listener, address.to_owned(), script))
+    }
+
     /// Starts one on a Unix socket, where there is none yet.
     ///
     /// # Errors
@@ -123,6 +132,12 @@ impl Backend {
             seen,
             task,
         }
+    }
+
+    /// Its host and port, or the path of its socket.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Its endpoint.

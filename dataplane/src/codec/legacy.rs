@@ -2,6 +2,7 @@
 //! batches in the first of these revisions.
 
 mod batch;
+mod catch_up;
 mod inbox;
 pub(crate) mod standing;
 mod streams;
@@ -16,8 +17,9 @@ use super::{
     Inbound, empty, events_response, json, prefers_events, respond, unreadable, unsupported,
 };
 use crate::{
+    auth::Principal,
     body::Body,
-    call::{Call, Era, Method, ProtocolVersion, Reply},
+    call::{Call, Era, Method, ProtocolVersion, Reply, WorkerId},
     envelope::{self, Kind, Message, ScanError},
     error::{
         CallError, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, error_message, result_message,
@@ -50,8 +52,9 @@ pub(super) async fn post(inbound: Inbound, scanned: Result<Message, ScanError>) 
     {
         return answer;
     }
-    if session.has_undone() {
-        Box::pin(standing::take_up(&inbound, &session)).await;
+    if session.is_behind() {
+        let client = catch_up::Client::new(&inbound, &session);
+        Box::pin(client.catch_up()).await;
     }
     match scanned {
         Ok(message) => one(inbound, session, message).await,
@@ -96,7 +99,13 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
     let id = message
         .id
         .map_or_else(Bytes::new, |span| inbound.body.slice(span.range()));
-    let call = call(&inbound, session.clone(), inbound.body.clone(), message);
+    let call = call(
+        inbound.worker,
+        inbound.principal.clone(),
+        session.clone(),
+        inbound.body.clone(),
+        message,
+    );
     let events = prefers_events(&inbound.headers);
     let grace = inbound.gateway.resume_grace;
     let reply = if is_standing(call.method) {
@@ -118,9 +127,15 @@ async fn one(inbound: Inbound, session: Arc<Session>, message: Message) -> Respo
     }
 }
 
-fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message) -> Call {
+fn call(
+    worker: WorkerId,
+    principal: Arc<Principal>,
+    session: Arc<Session>,
+    body: Bytes,
+    message: Message,
+) -> Call {
     Call {
-        worker: inbound.worker,
+        worker,
         version: session.version,
         method: message
             .method
@@ -129,7 +144,7 @@ fn call(inbound: &Inbound, session: Arc<Session>, body: Bytes, message: Message)
         message,
         target: None,
         param_headers: Vec::new(),
-        principal: inbound.principal.clone(),
+        principal,
         session: Some(session),
         rounds: Default::default(),
     }

@@ -39,17 +39,20 @@ fn regroup(node: &Node, before: &RouteTable, now: &RouteTable) {
     if node.sessions.is_empty() {
         return;
     }
-    let by_id = |table: &RouteTable| -> HashMap<String, Arc<Gateway>> {
+    let by_id = |table: &'_ RouteTable| -> HashMap<String, Arc<Gateway>> {
         let gateways = table.gateways().cloned();
         gateways.map(|own| (own.id.clone(), own)).collect()
     };
     let (before, now) = (by_id(before), by_id(now));
-    node.sessions.regroup(|id| {
-        let (before, now) = (before.get(id), now.get(id));
-        // Both are in the order of their names.
-        let is_same = serials(before).eq(serials(now));
-        (!is_same).then(|| serials(now).collect())
-    });
+    let all = before.keys().chain(now.keys());
+    let all = all.map(|id| (&**id, (before.get(id), now.get(id))));
+    // Both are in the order of their names.
+    let changed = all.filter(|(_, (before, now))| !serials(*before).eq(serials(*now)));
+    let changed: HashMap<_, _> = changed.collect();
+    if !changed.is_empty() {
+        let serials = |(_, now): &(_, Option<&Arc<Gateway>>)| serials(*now).collect();
+        node.sessions.regroup(&changed, serials);
+    }
 }
 
 fn serials(gateway: Option<&Arc<Gateway>>) -> impl Iterator<Item = u64> {

@@ -153,6 +153,9 @@ impl InUse {
     /// named like this, so that it does, be it nothing.
     fn revoked_is_unknown(&mut self, node: &Node) {
         node.revoked.store(Arc::new(Revoked::unknown()));
+        // Streams that are open look again whether they may be.
+        node.epoch.turn();
+        node.configured.send_modify(|_| {});
         self.versions
             .retain(|version| version.set() != SetKind::Revocations);
         self.versions.push(SetVersion {

@@ -15,16 +15,21 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{Owner, Session, Shared};
 use crate::{
     call::Method,
     envelope::{Message, string_value},
+    upstream::listening::Backoff,
 };
 
 /// Requests of one session, bytes of one, and bytes of all of a node, of which one owner gets no
-/// more than it leaves to others: what is more is lost with the session's home, or with the
-/// backend's memory.
+/// more than it leaves to others: what is more is lost with the session's home, with the backend's
+/// memory, or with the backend.
 const MOST: usize = 1_000;
 const LONGEST: usize = 8 << 10;
 const ALL_BYTES: usize = 32 << 20;
@@ -35,19 +40,26 @@ const AROUND: usize = 192;
 #[derive(Default)]
 pub(super) struct Standing {
     requests: Mutex<BTreeMap<Subject, Request>>,
-    /// Why they are to be made here: [`ELSEWHERE`], [`REGROUPED`], both, or not at all.
+    /// Why there is something to be done: of [`ELSEWHERE`], [`BEHIND`] and [`FAILED`].
     undone: AtomicU8,
+    /// When what has failed is tried again.
+    again: Mutex<Option<(Instant, Backoff)>>,
+    /// Wakes who waits for something to be done.
+    woken: Notify,
 }
 
-/// They were made at another data plane.
+/// Requests were made at another data plane.
 const ELSEWHERE: u8 = 1;
-/// The gateway has had other backends since they were made.
-const REGROUPED: u8 = 2;
+/// The gateway may have other backends than those that the session knows of.
+const BEHIND: u8 = 2;
+/// A request could not be made.
+const FAILED: u8 = 4;
 
-/// Requests that are to be made.
+/// What there is to be done for a session.
 pub(crate) struct Undone {
+    /// The requests that stand.
     pub(crate) requests: Vec<Bytes>,
-    /// Some of them were made here, and still stand.
+    /// Some of them were made here, and need not be made again.
     pub(crate) in_part: bool,
 }
 
@@ -139,10 +151,10 @@ impl Session {
     /// Keeps a request that was answered well; here, or `elsewhere`.
     pub(crate) fn stands(&self, method: Method, body: &[u8], message: &Message, elsewhere: bool) {
         let uri = message.uri.and_then(|uri| string_value(body, uri));
-        let subject = match (method, uri) {
+        let subject = match (method, &uri) {
             (Method::SetLevel, _) => Subject::LogLevel,
             (Method::Subscribe | Method::Unsubscribe, Some(uri)) => {
-                Subject::Resource((*uri).into())
+                Subject::Resource((**uri).into())
             }
             _ => return,
         };
@@ -157,9 +169,13 @@ impl Session {
             requests.insert(subject, request);
         }
         if elsewhere && !requests.is_empty() {
-            standing.undone.fetch_or(ELSEWHERE, Ordering::Relaxed);
+            standing.undone.fetch_or(ELSEWHERE, Ordering::Release);
         } else {
-            standing.undone.fetch_and(!ELSEWHERE, Ordering::Relaxed);
+            standing.undone.fetch_and(!ELSEWHERE, Ordering::Release);
+        }
+        drop(requests);
+        if let (Method::Unsubscribe, Some(uri)) = (method, uri) {
+            self.unsubscribe(&uri);
         }
     }
 
@@ -168,23 +184,64 @@ impl Session {
         self.standing.undone.load(Ordering::Relaxed) & ELSEWHERE != 0
     }
 
-    /// Whether there is anything to [take up](Self::take_up).
-    pub(crate) fn has_undone(&self) -> bool {
+    /// Whether there may be something to [take up](Self::take_up).
+    pub(crate) fn is_behind(&self) -> bool {
         self.standing.undone.load(Ordering::Relaxed) != 0
     }
 
-    /// The requests that are to be made here; once.
+    /// Its gateway has, or may have, other backends than those that it knows of.
+    pub(crate) fn falls_behind(&self) {
+        self.standing.undone.fetch_or(BEHIND, Ordering::Release);
+        self.standing.woken.notify_one();
+    }
+
+    /// What there is to be done; once.
     pub(crate) fn take_up(&self) -> Option<Undone> {
-        let undone = self.standing.undone.swap(0, Ordering::Relaxed);
+        let standing = &self.standing;
+        if standing.undone.load(Ordering::Acquire) == FAILED {
+            let again = standing.again.lock();
+            if again.as_ref().is_some_and(|(at, _)| Instant::now() < *at) {
+                return None;
+            }
+        }
+        let undone = standing.undone.swap(0, Ordering::AcqRel);
         (undone != 0).then(|| Undone {
             requests: self.standing(),
             in_part: undone & ELSEWHERE == 0,
         })
     }
 
-    /// The gateway has other backends than those that requests were made at.
-    pub(crate) fn is_regrouped(&self) {
-        self.standing.undone.fetch_or(REGROUPED, Ordering::Relaxed);
+    /// Whether all that was taken up could be done. If not, it is tried again after a while.
+    pub(crate) fn has_caught_up(&self, with_all: bool) {
+        let standing = &self.standing;
+        let mut again = standing.again.lock();
+        if with_all {
+            *again = None;
+            return;
+        }
+        let mut backoff = again.take().map(|(_, last)| last).unwrap_or_default();
+        *again = Some((Instant::now() + backoff.next(), backoff));
+        standing.undone.fetch_or(FAILED, Ordering::Release);
+        standing.woken.notify_one();
+    }
+
+    /// Waits until there is something to be done.
+    pub(crate) async fn until_behind(&self) {
+        let standing = &self.standing;
+        let at = match standing.undone.load(Ordering::Acquire) {
+            FAILED => standing.again.lock().as_ref().map(|(at, _)| *at),
+            _ => None,
+        };
+        let again = async {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = standing.woken.notified() => {}
+            () = again => {}
+        }
     }
 
     /// Whether its client is subscribed to anything.
@@ -253,7 +310,7 @@ mod tests {
         assert_eq!(standing.len(), 2, "{standing:?}");
         assert!(standing[0].ends_with(br#"{"level":"error"}}"#));
         assert!(session.take_up().is_none(), "they were made here");
-        session.is_regrouped();
+        session.falls_behind();
         let undone = session.take_up().unwrap();
         assert!(undone.in_part && undone.requests.len() == 2);
 
@@ -265,7 +322,7 @@ mod tests {
         }
         let long = format!(r#"{{"uri":"{}"}}"#, "c".repeat(LONGEST));
         say(&session, Method::Subscribe, &long, true);
-        session.is_regrouped();
+        session.falls_behind();
         let undone = session.take_up().unwrap();
         assert!(!undone.in_part && undone.requests.len() == MOST);
         assert!(session.take_up().is_none(), "they are made once");

@@ -117,6 +117,9 @@ impl Stream {
             self.close();
             return false;
         }
+        if self.has_ended() {
+            return false;
+        }
         if !self.state.lock().has_room() {
             tracing::debug!("a client that does not read has lost its stream");
             self.close();

@@ -73,8 +73,10 @@ impl Session {
     pub fn stream(&self, id: StreamId) -> Option<Arc<Stream>> {
         let streams = self.streams.lock();
         let mut all = streams.calls.iter().chain(&streams.general);
-        all.find(|stream| stream.id == id && !stream.is_over())
-            .cloned()
+        let found = all.find(|stream| stream.id == id && !stream.is_over());
+        // What belongs to no call has no rest: the next such stream goes on with it.
+        let found = found.filter(|stream| id.of_call || !stream.has_ended());
+        found.cloned()
     }
 
     /// Notes which lists its client knows of from now on, and gives what it knew before.
@@ -89,7 +91,8 @@ impl Session {
             return !leased.is_over();
         }
         let streams = self.streams.lock();
-        streams.general.as_ref().is_some_and(|s| !s.is_over())
+        let general = streams.general.as_ref();
+        general.is_some_and(|s| !s.is_over() && !s.has_ended())
     }
 
     /// Resolves when no client takes what belongs to no call any more.
@@ -100,7 +103,9 @@ impl Session {
         loop {
             let general = self.streams.lock().general.clone();
             match general {
-                Some(stream) if !stream.is_over() => stream.abandoned().await,
+                Some(stream) if !stream.is_over() && !stream.has_ended() => {
+                    stream.abandoned().await;
+                }
                 _ => return,
             }
         }

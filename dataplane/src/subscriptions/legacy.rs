@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 
 use super::{
     QUEUE,
@@ -27,7 +27,19 @@ const MOST: usize = 1_000;
 
 /// What a session is subscribed to, by backend and URI.
 #[derive(Default)]
-pub(crate) struct Subscribed(HashMap<(u64, String), Source>);
+pub(crate) struct Subscribed(HashMap<(u64, String), Own>);
+
+/// A stream, and the task that gives the client what it brings. Dropped, both end.
+struct Own {
+    _source: Source,
+    passing: AbortHandle,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.passing.abort();
+    }
+}
 
 impl Subscribed {
     pub(crate) fn contains(&self, backend: u64, uri: &str) -> bool {
@@ -39,6 +51,12 @@ impl Subscribed {
         let gone = self.0.extract_if(|(backend, _), _| !has(*backend));
         Self(gone.collect())
     }
+
+    /// Gives those of a resource up.
+    pub(crate) fn take(&mut self, uri: &str) -> Self {
+        let gone = self.0.extract_if(|(_, own), _| own == uri);
+        Self(gone.collect())
+    }
 }
 
 /// Whether a subscription at this backend is one that the session looks after.
@@ -47,7 +65,8 @@ impl Subscribed {
 /// What the backend speaks cannot be found out.
 pub(crate) async fn is_needed(backend: &Backend, call: &Call) -> Result<bool, CallError> {
     let upstream = &backend.upstream;
-    if upstream.is_shared() {
+    // It looks after those that it has begun, whatever the backend has turned out to speak.
+    if upstream.is_shared() || has_begun(backend, call) {
         return Ok(true);
     }
     let speaks = |era| upstream.speaks(era);
@@ -56,6 +75,16 @@ pub(crate) async fn is_needed(backend: &Backend, call: &Call) -> Result<bool, Ca
         within(backend, upstream.greet(call.worker)).await?;
     }
     Ok(speaks(Era::Modern) && !speaks(Era::Legacy))
+}
+
+fn has_begun(backend: &Backend, call: &Call) -> bool {
+    let uri = call.message.uri;
+    let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
+    let subscribed = call.session.as_ref().map(|own| own.subscribed.lock());
+    let (Some(uri), Some(subscribed)) = (uri, subscribed) else {
+        return false;
+    };
+    subscribed.contains(backend.serial, &uri)
 }
 
 /// The outcome, if it comes in the backend's time.
@@ -134,23 +163,24 @@ async fn subscribe(
     };
     let upstream = backend.upstream.clone();
     let source = Source::open(upstream, call.worker, subjects, out, Some(stream));
-    {
-        let mut subscribed = session.subscribed.lock();
-        if subscribed.0.len() >= MOST {
-            return refused(INVALID_PARAMS, too_many);
-        }
-        subscribed.0.insert(key, source);
-    }
-    let session = Arc::downgrade(session);
-    // It ends with the source, which has the other end.
-    tokio::spawn(async move {
+    let to = Arc::downgrade(session);
+    let passing = tokio::spawn(async move {
         while let Some((_, message)) = from.recv().await {
-            let Some(session) = session.upgrade() else {
+            let Some(session) = to.upgrade() else {
                 return;
             };
             session.unsolicited(message);
         }
     });
+    let own = Own {
+        _source: source,
+        passing: passing.abort_handle(),
+    };
+    let mut subscribed = session.subscribed.lock();
+    if subscribed.0.len() >= MOST {
+        return refused(INVALID_PARAMS, too_many);
+    }
+    subscribed.0.insert(key, own);
     Ok(None)
 }
 

@@ -42,7 +42,9 @@ pub struct Slot {
     /// Held while a session is being opened: the others wait for it.
     pub(super) opening: tokio::sync::Mutex<()>,
     /// Whether somebody reads what comes in the session outside of calls.
-    pub(super) listened: AtomicBool,
+    listened: AtomicBool,
+    /// Such a stream was open once: the backend offers it.
+    pub(super) offers_stream: AtomicBool,
     /// The client's gateway has the backend no longer: nothing of it is for the client.
     withdrawn: AtomicBool,
     /// Which of its client's subscriptions are there, by the hash of the URI.
@@ -75,7 +77,7 @@ impl Slot {
     }
 
     /// The client has subscribed to a resource there, or to it no longer.
-    pub(super) fn subscribed(&self, uri: &str, begins: bool) {
+    pub(crate) fn subscribed(&self, uri: &str, begins: bool) {
         let mut all = self.subscriptions.lock();
         if !begins {
             all.remove(&hash(uri));
@@ -100,6 +102,16 @@ impl Slot {
     /// The client's gateway has the backend from now on, or not. Whether it has it again.
     pub(crate) fn admit(&self, has: bool) -> bool {
         self.withdrawn.swap(!has, Ordering::Relaxed) && has
+    }
+
+    /// Whether its owner is to begin to listen in it now, as nobody does.
+    pub(super) fn begins_to_listen(&self) -> bool {
+        self.live().is_some() && !self.is_withdrawn() && !self.listened.swap(true, Ordering::AcqRel)
+    }
+
+    /// Nobody listens in it any more.
+    pub(super) fn ends_to_listen(&self) {
+        self.listened.store(false, Ordering::Release);
     }
 
     /// Whether the client's gateway has the backend no longer.

@@ -128,6 +128,15 @@ impl Events {
         }
     }
 
+    /// Reads to the end.
+    ///
+    /// # Errors
+    /// The stream breaks off.
+    pub async fn ends(&mut self) -> Result<()> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+
     /// Whether nothing comes for so long.
     pub async fn is_silent_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.next()).await.is_err()

@@ -5,7 +5,7 @@ use fleet_tests::{
     backend::{Backend, server::Server},
     client::{Client, Connection, MODERN},
     fleet::{Fleet, LEGACY},
-    wait::until,
+    wait::{soon, until},
 };
 use hyper::StatusCode;
 use serde_json::json;
@@ -126,7 +126,7 @@ async fn streams_of_a_token_that_is_good_no_longer_end() -> Result<()> {
         .await?;
     ensure!(done.status.success(), "{done:?}");
     for stream in &mut streams {
-        while stream.next().await?.is_some() {}
+        soon("the end of a stream", stream.ends()).await??;
     }
     Ok(())
 }

@@ -1,19 +1,20 @@
 //! The configuration gives a gateway other backends while its clients watch resources: they hear of
 //! those that it has, without a word of their own, and of no others.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::{
-    backend::{Backend, server::Server, talker::Talker},
-    client::{Client, Events},
+    backend::{Backend, Script, server::Server, talker::Talker},
+    client::{Client, Events, Failure},
     fleet::{Fleet, LEGACY},
     listeners::Listeners,
     programs::{here, python},
-    wait::until,
+    wait::{soon, until},
 };
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 const SUBSCRIBE: &str = "resources/subscribe";
 const UPDATED: &str = "notifications/resources/updated";
@@ -64,7 +65,7 @@ impl Child {
 }
 
 /// A server of the new era with one resource.
-async fn new(listeners: &std::sync::Arc<Listeners>) -> Result<Backend> {
+async fn new(listeners: &Arc<Listeners>) -> Result<Backend> {
     let resources = json!({"resources": [{"uri": NEW, "name": "one"}]});
     let server = Server::echo("new")
         .declares(json!({"tools": {}, "resources": {"subscribe": true}}))
@@ -113,16 +114,23 @@ async fn is_subscribed_to(backend: &Backend, times: usize) -> Result<()> {
 async fn what_is_watched_at_a_backend_is_watched_at_the_one_in_its_place() -> Result<()> {
     let (talkers, listeners) = (
         [(); 2].map(|()| Talker::default()),
-        [(); 2].map(|()| std::sync::Arc::<Listeners>::default()),
+        [(); 2].map(|()| Arc::<Listeners>::default()),
     );
     let old = [
         Backend::start(talkers[0].script()).await?,
         Backend::start(talkers[1].script()).await?,
     ];
+    let more = Backend::start(Server::echo("more").legacy()).await?;
     let new = [new(&listeners[0]).await?, new(&listeners[1]).await?];
     let children = [Child::new()?, Child::new()?];
     let document = |o: usize, n: usize, c: usize| {
-        http("old", &old[o]) + &http("new", &new[n]) + &children[c].document()
+        // So many that nobody knows at once whose a resource is.
+        let more = (0..40).map(|n| {
+            let url = more.at(&format!("/{n}"));
+            format!("kind: Backend\nname: more-{n}\nhttp: {{ url: '{url}' }}\n---\n")
+        });
+        let all = more.chain([http("old", &old[o]), http("new", &new[n])]);
+        all.collect::<String>() + &children[c].document()
     };
     let fleet = Fleet::start(&document(0, 0, 0)).await?;
     fleet
@@ -219,9 +227,90 @@ async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<
     talker.update(OLD);
     hears(&mut events, OLD).await?;
     hears(&mut stream, OLD).await?;
+    ensure!(old.seen_of(SUBSCRIBE).len() == 1);
 
     // A gateway that is elsewhere now says nothing more here.
     apply(&fleet, &both.replace("path: /mcp", "path: /moved")).await?;
-    while events.next().await?.is_some() {}
+    soon("the end of the stream", events.ends()).await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_not_there_yet_is_subscribed_to_when_it_is() -> Result<()> {
+    let talkers = [(); 2].map(|()| Talker::default());
+    let first = Backend::start(talkers[0].script()).await?;
+    let second = Backend::start(talkers[1].script()).await?;
+    let document = http("old", &second);
+    let address = second.address().to_owned();
+    drop(second);
+    let fleet = Fleet::start(&http("old", &first)).await?;
+    fleet.offers(&["old__log"]).await?;
+    let (_client, mut events) = legacy(&fleet.url, &[OLD]).await?;
+    apply(&fleet, &document).await?;
+    let second = Backend::start_at(&address, talkers[1].script()).await?;
+    is_subscribed_to(&second, 1).await?;
+    talkers[1].update(OLD);
+    hears(&mut events, OLD).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_being_made_when_its_backend_is_replaced_is_made_again() -> Result<()>
+{
+    let talkers = [(); 2].map(|()| Talker::default());
+    let (open, opened) = watch::channel(false);
+    let script = talkers[0].script();
+    let held: Script = Arc::new(move |seen| {
+        let (script, mut opened) = (script.clone(), opened.clone());
+        Box::pin(async move {
+            if seen.method() == SUBSCRIBE {
+                let _ = opened.wait_for(|open| *open).await;
+            }
+            script(seen).await
+        })
+    });
+    let (first, second) = (
+        Backend::start(held).await?,
+        Backend::start(talkers[1].script()).await?,
+    );
+    let fleet = Fleet::start(&http("old", &first)).await?;
+    fleet.offers(&["old__log"]).await?;
+    let (mut client, mut events) = legacy(&fleet.url, &[]).await?;
+    let params = json!({"uri": OLD});
+    let subscribing = tokio::spawn(async move { client.request(SUBSCRIBE, params).await });
+    is_subscribed_to(&first, 1).await?;
+    apply(&fleet, &http("old", &second)).await?;
+    open.send_replace(true);
+    subscribing.await??;
+    is_subscribed_to(&second, 1).await?;
+    talkers[1].update(OLD);
+    hears(&mut events, OLD).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_away_and_has_forgotten_all_is_heard_by_who_still_wants_it() -> Result<()> {
+    let talker = Talker::default();
+    let old = Backend::start(talker.script()).await?;
+    let others = Backend::start(Server::echo("others").legacy()).await?;
+    let document = |own: &str| {
+        http("old", &old)
+            + &http("one", &others)
+            + &http("two", &others)
+            + &format!("kind: Gateway\nname: default\npath: /mcp\nbackends: [{own}]\n")
+    };
+    let fleet = Fleet::start(&document("old, one, two")).await?;
+    fleet.offers(&["old__log", "one__echo"]).await?;
+    let (_stays, mut events) = legacy(&fleet.url, &[OLD]).await?;
+    let (mut leaves, _ends) = legacy(&fleet.url, &[OLD]).await?;
+    apply(&fleet, &document("one, two")).await?;
+    let unsubscribed = leaves.request("resources/unsubscribe", json!({"uri": OLD}));
+    let failure = unsubscribed.await.err().context("nobody is there")?;
+    ensure!(failure.downcast::<Failure>()?.code() == Some(-32002));
+    talker.forget_sessions();
+    old.forget();
+    apply(&fleet, &document("old, one, two")).await?;
+    is_subscribed_to(&old, 1).await?;
+    talker.update(OLD);
+    hears(&mut events, OLD).await?;
+    leaves.request("ping", json!({})).await?;
+    ensure!(old.seen_of(SUBSCRIBE).len() == 1);
     Ok(())
 }

@@ -109,7 +109,13 @@ async fn element(
     let id = message
         .id
         .map_or_else(Bytes::new, |span| body.slice(span.range()));
-    let call = call(inbound, session, body, message);
+    let call = call(
+        inbound.worker,
+        inbound.principal.clone(),
+        session,
+        body,
+        message,
+    );
     let reply = if is_standing(call.method) {
         standing::answer(inbound, call).await
     } else {

@@ -1,31 +1,23 @@
-//! Requests that stand: made, told to the other data planes, and made again where a session is
-//! taken up, or has other backends ([`crate::session::standing`]).
+//! Requests that stand: made, and told to the other data planes ([`crate::session::standing`]).
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use futures_util::StreamExt;
 use http::{Response, StatusCode};
-use tokio::time::timeout;
 
-use super::{Inbound, call, refuse_message, session};
+use super::{
+    Inbound,
+    catch_up::{Client, is_current},
+    refuse_message, session,
+};
 use crate::{
     body::Body,
     call::{Call, Method, Reply},
     codec::empty,
     envelope::{self, Kind},
     error::{CallError, INVALID_REQUEST},
-    node::Node,
-    peer::{Place, standing},
-    route::route,
-    session::{Session, standing::is_standing},
+    peer::standing,
+    session::standing::is_standing,
     stack,
-    table::Gateway,
     upstream::http::headers::SESSION_ID,
 };
-
-/// How long a request waits for those to be made that stand.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers a request that stands, or ends one that does.
 pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallError> {
@@ -40,7 +32,7 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
         session.stands(method, &body, &message, false);
         if !is_current(&node, &gateway) {
             // It may have been made at a backend that was gone before this stood.
-            session.is_regrouped();
+            session.falls_behind();
         }
         standing::tell(&node, &gateway, &id, &session, body).await;
     };
@@ -50,7 +42,12 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
             Ok(Reply::Whole(answer))
         }
         Ok(stream @ Reply::Stream(_)) => Ok(stream.when_done(|| drop(tokio::spawn(tell)))),
-        other => other,
+        // The client wants it no longer, even where nobody is there to be told so.
+        refused if method == Method::Unsubscribe => {
+            tell.await;
+            refused
+        }
+        refused => refused,
     }
 }
 
@@ -71,71 +68,7 @@ pub(crate) async fn told(inbound: Inbound) -> Response<Body> {
     session.stands(method, &inbound.body, &message, true);
     // Its client may have come already, and say nothing more.
     if session.is_listening() {
-        take_up(&inbound, &session).await;
+        Client::new(&inbound, &session).catch_up().await;
     }
     empty(StatusCode::NO_CONTENT)
-}
-
-/// Makes what stands and was not made here, where the session is served here now.
-pub(super) async fn take_up(inbound: &Inbound, session: &Arc<Session>) {
-    if !matches!(inbound.node.peers.place(session), Place::Here) {
-        return;
-    }
-    let Some(undone) = session.take_up() else {
-        return;
-    };
-    let (node, gateway) = (inbound.node.clone(), inbound.gateway.clone());
-    let is_at = session.is_at();
-    for backend in gateway
-        .backends
-        .iter()
-        .filter(|b| is_at.contains(&b.serial))
-    {
-        if session.is_listening() {
-            let upstream = &backend.upstream;
-            upstream.listen(inbound.worker, session, backend.serial);
-        }
-    }
-    let calls = undone.requests.into_iter();
-    let calls = calls.filter_map(|body| again(inbound, session, body));
-    let calls = calls.filter(|call| !(undone.in_part && is_made(&gateway, session, call)));
-    let calls: Vec<_> = calls.collect();
-    let making = tokio::spawn(async move {
-        for call in calls {
-            match stack::answer(&node, gateway.clone(), call).await {
-                Ok(Reply::Stream(mut messages)) => while messages.next().await.is_some() {},
-                Ok(_) => {}
-                Err(error) => {
-                    let what = "what a session has asked for is refused at its new place";
-                    tracing::info!(target: "mcp::calls", %error, "{what}");
-                }
-            }
-        }
-    });
-    // A backend that does not answer is not waited for.
-    let _ = timeout(PATIENCE, making).await;
-}
-
-/// Whether what was made here before still stands.
-fn is_made(gateway: &Arc<Gateway>, session: &Session, call: &Call) -> bool {
-    let uri = call.message.uri;
-    let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-    match (uri, route(gateway, call)) {
-        (Some(uri), Ok(route)) => session.is_subscribed(route.backend.serial, &uri),
-        (Some(_), Err(_)) => false,
-        // A level of logs is the session's own.
-        (None, _) => true,
-    }
-}
-
-/// Whether a gateway is that of the table in use.
-fn is_current(node: &Node, gateway: &Arc<Gateway>) -> bool {
-    let table = node.table.load();
-    let current = table.gateway(&gateway.path);
-    current.is_some_and(|current| Arc::ptr_eq(current, gateway))
-}
-
-fn again(inbound: &Inbound, session: &Arc<Session>, body: Bytes) -> Option<Call> {
-    let message = envelope::scan(&body).ok()?;
-    Some(call(inbound, session.clone(), body, message))
 }

@@ -5,24 +5,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, header};
+use http::{HeaderValue, Method as Verb, Response, StatusCode, header};
 
-use super::{Inbound, refuse_message, session, standing};
+use super::{Inbound, catch_up::Client, refuse_message, session};
 use crate::{
-    auth::Principal,
     body::Body,
-    call::{Messages, WorkerId},
+    call::Messages,
     catalog::announce::Seen,
     codec::event_stream,
     error::{CallError, INVALID_REQUEST},
     listen::Refusal,
-    node::Node,
     peer::relay,
     session::{
         Session,
         stream::{Reader, Stream},
     },
-    table::Gateway,
     upstream::http::headers::LAST_EVENT_ID,
 };
 
@@ -54,8 +51,8 @@ async fn open(inbound: &Inbound) -> Result<Response<Body>, Refusal> {
     {
         return Ok(answer);
     }
-    if session.has_undone() {
-        standing::take_up(inbound, &session).await;
+    if session.is_behind() {
+        Client::new(inbound, &session).catch_up().await;
     }
     let accepted = inbound.headers.get(header::ACCEPT).is_none_or(|accept| {
         let has = |kind: &[u8]| memchr::memmem::find(accept.as_bytes(), kind).is_some();
@@ -110,75 +107,33 @@ async fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
             .upstream
             .listen(inbound.worker, session, backend.serial);
     }
-    let open = Open {
-        node: inbound.node.clone(),
-        worker: inbound.worker,
-        path: inbound.gateway.path.clone(),
-        principal: inbound.principal.clone(),
-        session: session.clone(),
-    };
-    tokio::spawn(open.attend(stream));
+    // What the table in use now has to say of it, that in use then has not.
+    session.falls_behind();
+    tokio::spawn(attend(Client::new(inbound, session), stream));
     reader
 }
 
-/// A stream of what belongs to no call. It has no gateway: that would keep its backends.
-struct Open {
-    node: Arc<Node>,
-    worker: WorkerId,
-    path: String,
-    principal: Arc<Principal>,
-    session: Arc<Session>,
-}
-
-impl Open {
-    /// Ends the stream in time: it would hold up a node that is leaving, and keep a client where
-    /// its session or its gateway is no longer, or lets it in no longer. Until then the client
-    /// may say nothing more: what stands is made for it where it has other backends.
-    async fn attend(self, stream: Arc<Stream>) {
-        let (node, session) = (&self.node, &self.session);
-        let (mut drain, mut tables) = (node.drain.subscribe(), node.configured.subscribe());
-        loop {
-            // The first time, too: the table may have been another one a moment ago.
-            if !self.is_at_its_gateway().await {
-                return stream.done();
-            }
-            tokio::select! {
-                _ = drain.wait_for(|leaving| *leaving) => return stream.done(),
-                () = node.peers.moves(session) => return stream.done(),
-                () = stream.abandoned() => return,
-                changed = tables.changed() => if changed.is_err() {
-                    return;
-                },
-            }
+/// Ends the stream of what belongs to no call in time: it would hold up a node that is leaving,
+/// and keep a client where its session or its gateway is no longer, or lets it in no longer.
+/// Until then the session catches up without a word of its client.
+async fn attend(client: Client, stream: Arc<Stream>) {
+    let (node, session) = (&client.node, &client.session);
+    let (mut drain, mut tables) = (node.drain.subscribe(), node.configured.subscribe());
+    while client.is_let_in() {
+        if session.is_behind() {
+            client.clone().catch_up().await;
+        }
+        tokio::select! {
+            _ = drain.wait_for(|leaving| *leaving) => break,
+            () = node.peers.moves(session) => break,
+            () = stream.abandoned() => return,
+            () = session.until_behind() => {}
+            changed = tables.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
-
-    /// Whether its gateway is there, and for its client; what stands is made there then.
-    async fn is_at_its_gateway(&self) -> bool {
-        let gateway = self.node.table.load().gateway(&self.path).cloned();
-        let revoked = self.node.revoked.load();
-        let is_let_in = |own: &Gateway| {
-            own.id == self.session.gateway()
-                && (own.auth).still_admits(&self.principal, own.project(), &revoked)
-        };
-        let Some(gateway) = gateway.filter(|own| is_let_in(own)) else {
-            return false;
-        };
-        drop(revoked);
-        if self.session.has_undone() {
-            let inbound = Inbound {
-                node: self.node.clone(),
-                worker: self.worker,
-                gateway,
-                principal: self.principal.clone(),
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-                relayed: false,
-            };
-            standing::take_up(&inbound, &self.session).await;
-        }
-        true
-    }
+    stream.done();
 }
 
 /// Puts the messages of a call into its stream, as fast as they are read. Without a

@@ -90,7 +90,7 @@ impl Http {
                         self.collect(sent).await?
                     };
                     way.answered();
-                    if again && refused && self.is_lost(&call, &way, status, &body) {
+                    if again && refused && self.is_lost(&way, status, &body) {
                         again = false;
                         continue;
                     }
@@ -106,12 +106,11 @@ impl Http {
     }
 
     /// Whether a refusal says that the session is gone, and another one will do.
-    fn is_lost(&self, call: &Call, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
-        let Way::Session { slot, live, id, .. } = way else {
+    fn is_lost(&self, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
+        let Way::Session { slot, live, .. } = way else {
             return false;
         };
-        let id = id.as_deref().unwrap_or(call.id());
-        if !session::is_lost(status, refusal, id) {
+        if !session::is_lost(status, refusal) {
             return false;
         }
         // Without a session nothing was lost, but the server may speak another era by

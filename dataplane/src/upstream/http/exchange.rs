@@ -243,7 +243,7 @@ fn is_null(body: &[u8], message: &Message) -> bool {
 
 /// Whether two id texts are the same value: a server may write `"a"` for
 /// `"\u0061"`, and 1 for 1.0.
-pub(super) fn same_id(a: &[u8], b: &[u8]) -> bool {
+fn same_id(a: &[u8], b: &[u8]) -> bool {
     let value = |text| serde_json::from_slice::<serde_json::Value>(text).ok();
     a == b || value(a).is_some_and(|a| Some(a) == value(b))
 }

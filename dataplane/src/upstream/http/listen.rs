@@ -65,43 +65,38 @@ impl Http {
         slot: &Arc<Slot>,
         opened: Option<(Arc<Live>, Sent)>,
     ) {
-        if slot.live().is_none()
-            || slot.is_withdrawn()
-            || slot.listened.swap(true, Ordering::AcqRel)
-        {
+        if !slot.begins_to_listen() {
             return;
         }
         let (http, session, slot) = (self.clone(), session.clone(), slot.clone());
         tokio::spawn(async move {
             let mut opened = opened;
             loop {
-                tokio::select! {
-                    () = session.listens_no_more() => {}
-                    () = http.until_closed() => return slot.listened.store(false, Ordering::Release),
-                    () = http.hear_all(worker, &session, &slot, opened.take()) => return slot.listened.store(false, Ordering::Release),
-                }
-                slot.listened.store(false, Ordering::Release);
-                // A client that has come back meanwhile has found it listening.
-                if !session.is_listening()
-                    || slot.is_withdrawn()
-                    || slot.listened.swap(true, Ordering::AcqRel)
-                {
+                let may_go_on = tokio::select! {
+                    () = session.listens_no_more() => true,
+                    () = http.until_closed() => false,
+                    withdrawn = http.hear_all(worker, &session, &slot, opened.take()) => withdrawn,
+                };
+                slot.ends_to_listen();
+                // What has come back meanwhile, client or backend, has found it listening.
+                if !may_go_on || !session.is_listening() || !slot.begins_to_listen() {
                     return;
                 }
             }
         });
     }
 
-    /// Listens until there is nothing to listen to.
+    /// Listens until there is nothing to listen to. Whether that is because the backend was
+    /// withdrawn from the client.
     async fn hear_all(
         &self,
         worker: WorkerId,
         session: &Arc<Session>,
         slot: &Arc<Slot>,
         mut opened: Option<(Arc<Live>, Sent)>,
-    ) {
+    ) -> bool {
         let (mut pause, mut last) = (PAUSE.0, None);
-        let (mut is_offered, mut reopening) = (false, PAUSE.0);
+        let mut reopening = PAUSE.0;
         let mut before: Option<Arc<Live>> = None;
         while let Some(live) = slot.live().filter(|_| !slot.is_withdrawn()) {
             if before.as_ref().is_none_or(|b| !Arc::ptr_eq(b, &live)) {
@@ -115,7 +110,7 @@ impl Http {
             };
             match stream {
                 Ok(Ok(sent)) => {
-                    is_offered = true;
+                    slot.offers_stream.store(true, Ordering::Relaxed);
                     let mut parser = Parser::new(MAX_EVENT);
                     if self
                         .hear(worker, session, slot, &live, sent, &mut parser)
@@ -129,9 +124,9 @@ impl Http {
                 // The session is forgotten there, and with it what the client has subscribed
                 // to: that need not wait for its next call.
                 Ok(Err(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST))
-                    if is_offered && slot.has_subscriptions() =>
+                    if slot.has_subscriptions()
+                        && slot.offers_stream.swap(false, Ordering::Relaxed) =>
                 {
-                    is_offered = false;
                     slot.forget(&live);
                     end_in_background(worker, live);
                     loop {
@@ -141,10 +136,13 @@ impl Http {
                         if opened.is_ok() {
                             break;
                         }
+                        if slot.is_withdrawn() {
+                            return true;
+                        }
                     }
                     continue;
                 }
-                Ok(Err(_)) => return,
+                Ok(Err(_)) => return false,
                 Err(error) => {
                     tracing::debug!(backend = self.0.name, %error, "cannot be listened to");
                 }
@@ -152,6 +150,7 @@ impl Http {
             sleep(retry.map_or(pause, asked_for)).await;
             pause = (pause * 2).min(PAUSE.1);
         }
+        slot.is_withdrawn()
     }
 
     /// Passes on what one stream brings. Returns whether it brought anything.

@@ -14,17 +14,16 @@ use tokio::time::timeout;
 
 use super::{
     Http, end_in_background,
-    exchange::same_id,
     headers::{self, SESSION_ID},
     level::LEVEL_TIMEOUT,
 };
 use crate::{
     call::{ProtocolVersion, WorkerId},
-    envelope::{self, Message},
+    envelope,
     error::CallError,
     session::Session,
     upstream::{
-        message::{CLIENT_INFO, error_code, logs},
+        message::{CLIENT_INFO, logs},
         slot::{Live, Slot},
     },
 };
@@ -68,28 +67,19 @@ impl Drop for Unused {
 
 /// Whether a refusal is that of a session which the server has forgotten, in a
 /// restart perhaps: 404 (2025-11-25, Session Management), or the 400 that many
-/// servers give. A 400 that answers the request by its `id` is another matter, unless
-/// it speaks of the session: the server has looked at it.
-pub(super) fn is_lost(status: StatusCode, refusal: &[u8], id: &[u8]) -> bool {
+/// servers give, without an id or with one that names no request. A 400 that answers the
+/// request by its id is another matter: the server has looked at it.
+pub(super) fn is_lost(status: StatusCode, refusal: &[u8]) -> bool {
     if status == StatusCode::NOT_FOUND {
         return true;
     }
     let Ok(message) = envelope::scan(refusal) else {
         return true;
     };
-    let is_answer = message.id.is_some_and(|own| same_id(own.of(refusal), id));
-    !is_answer || is_about_session(refusal, &message)
-}
-
-/// Whether an error, of those that JSON-RPC leaves to servers, is about a session.
-fn is_about_session(refusal: &[u8], message: &Message) -> bool {
-    let of_server = |code| (-32_099..=-32_000).contains(&code);
-    let text = message
-        .error
-        .and_then(|error| envelope::member(refusal, error, "message"));
-    let text = text.and_then(|text| envelope::string_value(refusal, text));
-    error_code(refusal, message).is_some_and(of_server)
-        && text.is_some_and(|text| text.to_ascii_lowercase().contains("session"))
+    // The second is what the Python SDK writes.
+    message
+        .id
+        .is_none_or(|id| matches!(id.of(refusal), b"null" | br#""server-error""#))
 }
 
 #[derive(Deserialize)]
@@ -138,7 +128,11 @@ impl Http {
             Some(client) if client.is_leased() => {
                 Box::pin(self.listen_first(worker, client, slot)).await;
             }
-            Some(client) if client.is_listening() => self.listen(worker, client, slot),
+            Some(client) if client.is_listening() => {
+                self.listen(worker, client, slot);
+                // For a call that has begun before its gateway had other backends, perhaps.
+                client.falls_behind();
+            }
             _ => {}
         }
         if let Some(level) = client.and_then(|client| client.log_level()) {
