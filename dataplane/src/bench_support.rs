@@ -49,6 +49,7 @@ pub fn gateway(node: &Node, backends: Vec<Arc<Backend>>) -> Arc<Gateway> {
     Arc::new(Gateway {
         id: format!("{DEFAULT_PROJECT}/default"),
         path: "/mcp".to_owned(),
+        serials: Gateway::serials_of(&backends),
         backends,
         naming: Naming::Prefixed {
             separator: fleet_proto::validate::DEFAULT_SEPARATOR.to_owned(),

@@ -40,6 +40,7 @@ pub mod logs;
 pub mod node;
 pub mod peer;
 pub mod resolve;
+mod room;
 pub mod rounds;
 pub mod route;
 pub mod sealed;

@@ -65,7 +65,7 @@ pub struct Node {
     pub(crate) feeds: Arc<Semaphore>,
     /// Who is asked next what it offers.
     pub discoveries: Arc<Discovery>,
-    /// Turns true with the first table.
+    /// Turns true with the first table, and changes with each one more and with who is let in.
     pub configured: watch::Sender<bool>,
     /// How it stands towards its source of configuration.
     pub control: control::Status,

@@ -5,6 +5,7 @@
 //! upstream sessions opened for it and its log level.
 
 pub mod asked;
+pub(crate) mod behind;
 mod ended;
 mod home;
 pub mod inflight;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use asked::Owed;
+use behind::Behind;
 pub use ended::{Ended, Ending, Endings, Owner};
 pub use home::Home;
 use inflight::InFlight;
@@ -46,6 +48,7 @@ use waiting::Waiters;
 use crate::{
     call::ProtocolVersion,
     envelope,
+    room::Room,
     sealed::{self, Binding, KeyRing},
     subscriptions::legacy::Subscribed,
     upstream::{
@@ -105,6 +108,8 @@ pub struct Session {
     streams: Mutex<Streams>,
     /// What its client has asked for that stands.
     standing: Standing,
+    /// What is to be done about that, and about its upstream sessions.
+    behind: Behind,
     last_used: AtomicU64,
     shared: Arc<Shared>,
     /// Where it is no client's, but that of one call at a time.
@@ -121,7 +126,7 @@ struct Shared {
     /// Bytes of streams that are kept beyond their end.
     kept: AtomicUsize,
     /// What requests that stand take.
-    standing: Mutex<standing::Room>,
+    standing: Mutex<Room>,
 }
 
 impl Session {
@@ -178,6 +183,11 @@ impl Session {
     #[must_use]
     pub fn principal(&self) -> &str {
         &self.principal
+    }
+
+    /// Whose it is.
+    pub(crate) const fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Whether it is no client's, but that of one call at a time.
@@ -259,6 +269,7 @@ fn session(
         subscribed: Mutex::default(),
         streams: Mutex::default(),
         standing: Standing::default(),
+        behind: Behind::default(),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,
         leased: None,

@@ -30,6 +30,7 @@ use crate::{
     catalog::{feed, render::Owner, versions::Listed},
     error::CallError,
     node::Node,
+    session,
     table::Gateway,
 };
 use filter::Filter;
@@ -47,6 +48,7 @@ struct Subscription {
     node: Arc<Node>,
     worker: WorkerId,
     principal: Arc<Principal>,
+    owner: session::Owner,
     /// Path and id of the gateway.
     place: (String, String),
     /// The gateway as it was when it was last looked at.
@@ -82,6 +84,7 @@ pub(crate) fn listen(
     let mut subscription = Subscription {
         node: node.clone(),
         worker: call.worker,
+        owner: session::Owner::new(&gateway.id, &call.principal.id),
         principal: call.principal.clone(),
         place: (gateway.path.clone(), gateway.id.clone()),
         gateway: Weak::new(),
@@ -216,6 +219,7 @@ impl Subscription {
                 meta: self.meta.clone(),
                 to: self.from_sources.0.clone(),
                 backend: serial,
+                owner: self.owner,
             };
             let source = Source::open(backend.upstream.clone(), self.worker, subjects, out, None);
             self.sources.insert(serial, source);

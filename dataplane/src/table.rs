@@ -50,6 +50,8 @@ pub struct Gateway {
     pub path: String,
     /// Its backends, in the order of their names: the order of lists.
     pub backends: Vec<Arc<Backend>>,
+    /// Their serial numbers, in order.
+    pub(crate) serials: Box<[u64]>,
     /// How names are exposed.
     pub naming: Naming,
     /// Who may enter.
@@ -170,6 +172,19 @@ impl RouteTable {
 }
 
 impl Gateway {
+    /// Serial numbers of backends, in order.
+    pub(crate) fn serials_of(backends: &[Arc<Backend>]) -> Box<[u64]> {
+        let mut serials: Box<[u64]> = backends.iter().map(|own| own.serial).collect();
+        serials.sort_unstable();
+        serials
+    }
+
+    /// Whether it has the backend of this serial number.
+    #[must_use]
+    pub(crate) fn has(&self, serial: u64) -> bool {
+        self.serials.binary_search(&serial).is_ok()
+    }
+
     /// Its project.
     #[must_use]
     pub fn project(&self) -> &str {

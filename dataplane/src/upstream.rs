@@ -29,7 +29,7 @@ use crate::{
     call::{Call, Era, Reply, WorkerId},
     error::CallError,
 };
-use listening::Listening;
+use listening::{Listening, Wanted};
 
 /// What a backend said of itself when it was met.
 #[derive(Clone, Debug)]
@@ -62,26 +62,23 @@ impl Upstream {
         )))
     }
 
-    /// Opens a stream of the notifications that `filter` asks for: at a backend of the
-    /// legacy era with subscriptions to the `uris`. `meta` are the members of `_meta`. `None`:
-    /// the backend offers no such stream.
+    /// Opens a stream of notifications: at a backend of the legacy era with subscriptions to the
+    /// resources. `None`: the backend offers no such stream.
     ///
     /// # Errors
     /// It cannot be reached.
     pub(crate) async fn subscribe(
         &self,
         worker: WorkerId,
-        meta: &str,
-        filter: &str,
-        uris: &[String],
+        wanted: Wanted<'_>,
     ) -> Result<Option<Listening>, CallError> {
         match self {
             Self::Http(http) => {
-                let stream = http.subscribe(worker, meta, filter, uris).await?;
+                let stream = http.subscribe(worker, wanted).await?;
                 Ok(stream.map(|stream| Listening::Http(Box::new(stream))))
             }
             Self::Duplex(duplex) => {
-                let stream = duplex.subscribe(meta, filter, uris).await?;
+                let stream = duplex.subscribe(wanted).await?;
                 Ok(stream.map(Listening::Duplex))
             }
             Self::Broken(_) => Ok(None),

@@ -21,8 +21,9 @@ use crate::{
     call::WorkerId,
     envelope,
     node::Node,
+    session::Owner,
     upstream::{
-        listening::{Backoff, Listening},
+        listening::{Backoff, Listening, Wanted},
         message::{CLIENT_INFO, modern_meta},
     },
 };
@@ -83,10 +84,13 @@ async fn hear(backend: Weak<Backend>, worker: WorkerId, room: Arc<Semaphore>) {
             let Ok(_room) = room.acquire().await else {
                 return;
             };
-            match upstream
-                .subscribe(worker, &modern_meta(CLIENT_INFO), ALL, &[])
-                .await
-            {
+            let wanted = Wanted {
+                meta: &modern_meta(CLIENT_INFO),
+                filter: ALL,
+                uris: &[],
+                owner: Owner::default(),
+            };
+            match upstream.subscribe(worker, wanted).await {
                 Ok(Some(stream)) => heard(&backend, stream, again).await,
                 // It announces nothing; what it speaks may change.
                 Ok(None) => {}

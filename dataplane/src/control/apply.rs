@@ -39,23 +39,18 @@ fn regroup(node: &Node, before: &RouteTable, now: &RouteTable) {
     if node.sessions.is_empty() {
         return;
     }
-    let by_id = |table: &'_ RouteTable| -> HashMap<String, Arc<Gateway>> {
-        let gateways = table.gateways().cloned();
-        gateways.map(|own| (own.id.clone(), own)).collect()
-    };
     let (before, now) = (by_id(before), by_id(now));
     let all = before.keys().chain(now.keys());
-    let all = all.map(|id| (&**id, (before.get(id), now.get(id))));
-    // Both are in the order of their names.
-    let changed = all.filter(|(_, (before, now))| !serials(*before).eq(serials(*now)));
-    let changed: HashMap<_, _> = changed.collect();
+    let all = all.map(|id| (before.get(id), now.get(id).copied(), *id));
+    let changed = all
+        .filter(|(before, now, _)| before.map(|own| &own.serials) != now.map(|own| &own.serials));
+    let changed: HashMap<_, _> = changed.map(|(_, now, id)| (id, now)).collect();
     if !changed.is_empty() {
-        let serials = |(_, now): &(_, Option<&Arc<Gateway>>)| serials(*now).collect();
-        node.sessions.regroup(&changed, serials);
+        node.sessions.regroup(&changed);
     }
 }
 
-fn serials(gateway: Option<&Arc<Gateway>>) -> impl Iterator<Item = u64> {
-    let backends = gateway.into_iter().flat_map(|own| &own.backends);
-    backends.map(|own| own.serial)
+fn by_id(table: &RouteTable) -> HashMap<&str, &Gateway> {
+    let gateways = table.gateways();
+    gateways.map(|own| (&*own.id, &**own)).collect()
 }

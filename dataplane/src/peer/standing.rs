@@ -53,11 +53,11 @@ pub(super) async fn tell_all(node: Arc<Node>, peer: Arc<Peer>) {
         };
         let (node, peer, session) = (&node, &peer, &*session);
         let id = &id;
-        stream::iter(session.standing())
+        stream::iter(session.pending())
             .for_each_concurrent(TOGETHER, |request| async move {
                 // What was withdrawn meanwhile has been told already.
-                if session.still_stands(&request)
-                    && let Some(ask) = ask(peer, gateway, id.clone(), session, request)
+                if session.still_stands(&request.body)
+                    && let Some(ask) = ask(peer, gateway, id.clone(), session, request.body)
                 {
                     send(node, peer, &ask).await;
                 }

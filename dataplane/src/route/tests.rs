@@ -42,13 +42,15 @@ fn backend(name: &str, uris: &[&str]) -> Arc<Backend> {
 }
 
 fn gateway(separator: &str, backends: &[(&str, &[&str])]) -> Arc<Gateway> {
+    let backends: Vec<_> = backends
+        .iter()
+        .map(|(name, uris)| backend(name, uris))
+        .collect();
     Arc::new(Gateway {
         id: "default/g".to_owned(),
         path: "/mcp".to_owned(),
-        backends: backends
-            .iter()
-            .map(|(name, uris)| backend(name, uris))
-            .collect(),
+        serials: Gateway::serials_of(&backends),
+        backends,
         naming: Naming::Prefixed {
             separator: separator.to_owned(),
         },

@@ -11,7 +11,7 @@ const MOST: usize = 100_000;
 pub(super) const UNTOLD: usize = 4096;
 
 /// Whose sessions: a gateway's and a principal's, as a hash that all nodes make alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner([u8; 16]);
 
 /// What has ended.
@@ -71,7 +71,9 @@ struct Of {
 }
 
 impl Owner {
-    pub(super) fn new(gateway: &str, principal: &str) -> Self {
+    /// The sessions and subscriptions of a principal at a gateway, by its project and name.
+    #[must_use]
+    pub fn new(gateway: &str, principal: &str) -> Self {
         // No gateway's name has a NUL.
         let hash = Sha256::new()
             .chain_update(gateway)

@@ -1,11 +1,13 @@
 //! What a session has at backends, when its gateway has others.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Session, Sessions};
+use crate::{
+    call::WorkerId,
+    table::Gateway,
+    upstream::{http::Http, slot::Slot},
+};
 
 impl Session {
     /// Its gateway has those backends now for whose serial numbers this is so. Of others its
@@ -22,44 +24,49 @@ impl Session {
         is_back || self.has_subscriptions()
     }
 
-    /// Whether it looks after a subscription to this resource at this backend.
-    pub(crate) fn is_subscribed(&self, backend: u64, uri: &str) -> bool {
+    /// Gives up its subscription to a resource at a backend.
+    pub(crate) fn leave(&self, worker: WorkerId, backend: u64, uri: &str) {
+        let gone = self.subscribed.lock().take_one(backend, uri);
+        drop(gone);
         let upstreams = self.upstreams.lock();
         let slot = upstreams.iter().find(|(serial, _)| *serial == backend);
-        slot.is_some_and(|(_, slot)| slot.is_subscribed(uri))
-            || self.subscribed.lock().contains(backend, uri)
+        if let Some((_, slot)) = slot {
+            unsubscribe(worker, slot, uri);
+        }
     }
 
-    /// Its client wants to hear of this resource no longer, wherever it is.
-    pub(super) fn unsubscribe(&self, uri: &str) {
-        // Dropped when the lock is not held any more.
-        let _gone = self.subscribed.lock().take(uri);
+    /// Gives up its subscriptions to a resource, wherever it has any.
+    pub(crate) fn leave_all(&self, worker: WorkerId, uri: &str) {
+        let gone = self.subscribed.lock().take(uri);
+        drop(gone);
         for (_, slot) in self.upstreams.lock().iter() {
-            slot.subscribed(uri, false);
+            unsubscribe(worker, slot, uri);
         }
     }
 }
 
+fn unsubscribe(worker: WorkerId, slot: &Slot, uri: &str) {
+    if !slot.subscribed(uri, false) {
+        return;
+    }
+    let live = slot.live();
+    let http = live.as_ref().and_then(|live| Http::of(live));
+    if let (Some(live), Some(http)) = (live, http) {
+        let uri = uri.to_owned();
+        tokio::spawn(async move { http.unsubscribe(worker, &live, &uri).await });
+    }
+}
+
 impl Sessions {
-    /// Some gateways, by project and name, have other backends from now on: `backends` gives the
-    /// serial numbers of those of one.
-    pub(crate) fn regroup<'a, G>(
-        &self,
-        gateways: &'a HashMap<&str, G>,
-        backends: impl Fn(&'a G) -> HashSet<u64>,
-    ) {
-        let mut concerned = HashMap::<_, Vec<_>>::new();
-        for session in self.live.lock().values() {
-            if let Some((id, _)) = gateways.get_key_value(session.gateway()) {
-                concerned.entry(*id).or_default().push(session.clone());
-            }
-        }
-        for (id, sessions) in concerned {
-            let backends = backends(&gateways[id]);
-            for session in sessions {
-                if session.regroup(|serial| backends.contains(&serial)) {
-                    session.falls_behind();
-                }
+    /// These gateways, by project and name, have other backends from now on, or are gone.
+    pub(crate) fn regroup(&self, gateways: &HashMap<&str, Option<&Gateway>>) {
+        let all: Vec<Arc<Session>> = self.live.lock().values().cloned().collect();
+        for session in all {
+            let Some(gateway) = gateways.get(session.gateway()) else {
+                continue;
+            };
+            if session.regroup(|serial| gateway.is_some_and(|own| own.has(serial))) {
+                session.falls_behind();
             }
         }
     }

@@ -15,10 +15,11 @@ use tokio::sync::broadcast;
 
 use super::{
     CAPABILITIES_MAX, Ended, Ending, Endings, Home, LIFETIME, Session, Shared, Token, binding,
-    bounded_info, ended, inflight::InFlight, known::Known, lease::Idle, raw, session,
+    bounded_info, ended, inflight::InFlight, known::Known, lease::Idle, raw, session, standing,
 };
 use crate::{
     call::ProtocolVersion,
+    room::Room,
     sealed::{self, KeyRing},
 };
 
@@ -49,7 +50,7 @@ impl Sessions {
                 ring: Arc::new(ArcSwap::from_pointee(ring.clone())),
                 calls: InFlight::default(),
                 kept: AtomicUsize::new(0),
-                standing: Mutex::default(),
+                standing: Mutex::new(Room::new(standing::ALL_BYTES)),
             }),
             own: Mutex::new(ring),
             live: Mutex::default(),

@@ -5,26 +5,15 @@
 //! the backend that a change of configuration replaces. So the other data planes are told the
 //! requests, and the one that serves the session makes them again.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
 
 use super::{Owner, Session, Shared};
 use crate::{
     call::Method,
     envelope::{Message, string_value},
-    upstream::listening::Backoff,
 };
 
 /// Requests of one session, bytes of one, and bytes of all of a node, of which one owner gets no
@@ -32,36 +21,24 @@ use crate::{
 /// memory, or with the backend.
 const MOST: usize = 1_000;
 const LONGEST: usize = 8 << 10;
-const ALL_BYTES: usize = 32 << 20;
+pub(super) const ALL_BYTES: usize = 32 << 20;
 /// What keeping one costs beside its bytes.
 const AROUND: usize = 192;
 
 /// The standing requests of a session.
 #[derive(Default)]
-pub(super) struct Standing {
-    requests: Mutex<BTreeMap<Subject, Request>>,
-    /// Why there is something to be done: of [`ELSEWHERE`], [`BEHIND`] and [`FAILED`].
-    undone: AtomicU8,
-    /// When what has failed is tried again.
-    again: Mutex<Option<(Instant, Backoff)>>,
-    /// Wakes who waits for something to be done.
-    woken: Notify,
+pub(super) struct Standing(Mutex<BTreeMap<Subject, Request>>);
+
+/// A request that stands.
+pub(crate) struct Pending {
+    /// As the client has sent it.
+    pub(crate) body: Bytes,
+    /// The serial number of the backend that has answered it; `None`: none here.
+    pub(crate) at: Option<u64>,
 }
 
-/// Requests were made at another data plane.
-const ELSEWHERE: u8 = 1;
-/// The gateway may have other backends than those that the session knows of.
-const BEHIND: u8 = 2;
-/// A request could not be made.
-const FAILED: u8 = 4;
-
-/// What there is to be done for a session.
-pub(crate) struct Undone {
-    /// The requests that stand.
-    pub(crate) requests: Vec<Bytes>,
-    /// Some of them were made here, and need not be made again.
-    pub(crate) in_part: bool,
-}
+/// Stands for the serial number of a backend where a request has, or names, none.
+pub(crate) const NO_BACKEND: u64 = 0;
 
 /// What a request is about: a later one of the same takes its place.
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
@@ -73,39 +50,11 @@ enum Subject {
 /// A request as the client sent it.
 struct Request {
     body: Bytes,
+    at: Option<u64>,
     shared: Arc<Shared>,
     owner: Owner,
     /// Bytes that it holds.
     size: usize,
-}
-
-/// Bytes of all requests that stand on a node, and whose they are.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    all: usize,
-    owners: HashMap<Owner, usize>,
-}
-
-impl Room {
-    fn take(&mut self, owner: Owner, size: usize) -> bool {
-        let own = self.owners.get(&owner).copied().unwrap_or_default();
-        let fits = own + size <= ALL_BYTES.saturating_sub(self.all + size);
-        if fits {
-            self.all += size;
-            self.owners.insert(owner, own + size);
-        }
-        fits
-    }
-
-    fn give_back(&mut self, owner: Owner, size: usize) {
-        self.all -= size;
-        if let Entry::Occupied(mut own) = self.owners.entry(owner) {
-            *own.get_mut() -= size;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
-    }
 }
 
 impl Subject {
@@ -118,7 +67,7 @@ impl Subject {
 }
 
 impl Request {
-    fn new(body: &[u8], subject: &Subject, session: &Session) -> Option<Self> {
+    fn new(body: &[u8], at: Option<u64>, subject: &Subject, session: &Session) -> Option<Self> {
         let (shared, owner) = (&session.shared, session.owner);
         let size = AROUND + body.len() + subject.len();
         if body.len() > LONGEST || !shared.standing.lock().take(owner, size) {
@@ -128,6 +77,7 @@ impl Request {
         let (body, shared) = (Bytes::copy_from_slice(body), shared.clone());
         Some(Self {
             body,
+            at,
             shared,
             owner,
             size,
@@ -148,105 +98,40 @@ pub(crate) const fn is_standing(method: Method) -> bool {
 }
 
 impl Session {
-    /// Keeps a request that was answered well; here, or `elsewhere`.
-    pub(crate) fn stands(&self, method: Method, body: &[u8], message: &Message, elsewhere: bool) {
+    /// Keeps a request that was answered well: `at` a backend here, or at another data plane.
+    pub(crate) fn stands(&self, method: Method, body: &[u8], message: &Message, at: Option<u64>) {
         let uri = message.uri.and_then(|uri| string_value(body, uri));
-        let subject = match (method, &uri) {
+        let subject = match (method, uri) {
             (Method::SetLevel, _) => Subject::LogLevel,
             (Method::Subscribe | Method::Unsubscribe, Some(uri)) => {
-                Subject::Resource((**uri).into())
+                Subject::Resource((*uri).into())
             }
             _ => return,
         };
-        let standing = &self.standing;
-        let mut requests = standing.requests.lock();
+        let mut requests = self.standing.0.lock();
         // A newer one of the same gives its bytes back first.
         let known = requests.remove(&subject).is_some();
         if method != Method::Unsubscribe
             && (known || requests.len() < MOST)
-            && let Some(request) = Request::new(body, &subject, self)
+            && let Some(request) = Request::new(body, at, &subject, self)
         {
             requests.insert(subject, request);
         }
-        if elsewhere && !requests.is_empty() {
-            standing.undone.fetch_or(ELSEWHERE, Ordering::Release);
-        } else {
-            standing.undone.fetch_and(!ELSEWHERE, Ordering::Release);
-        }
-        drop(requests);
-        if let (Method::Unsubscribe, Some(uri)) = (method, uri) {
-            self.unsubscribe(&uri);
-        }
+        self.set_stands_elsewhere(at.is_none() && !requests.is_empty());
     }
 
-    /// Whether requests stand that were made at another data plane, and not here.
-    pub(crate) fn stands_elsewhere(&self) -> bool {
-        self.standing.undone.load(Ordering::Relaxed) & ELSEWHERE != 0
-    }
-
-    /// Whether there may be something to [take up](Self::take_up).
-    pub(crate) fn is_behind(&self) -> bool {
-        self.standing.undone.load(Ordering::Relaxed) != 0
-    }
-
-    /// Its gateway has, or may have, other backends than those that it knows of.
-    pub(crate) fn falls_behind(&self) {
-        self.standing.undone.fetch_or(BEHIND, Ordering::Release);
-        self.standing.woken.notify_one();
-    }
-
-    /// What there is to be done; once.
-    pub(crate) fn take_up(&self) -> Option<Undone> {
-        let standing = &self.standing;
-        if standing.undone.load(Ordering::Acquire) == FAILED {
-            let again = standing.again.lock();
-            if again.as_ref().is_some_and(|(at, _)| Instant::now() < *at) {
-                return None;
-            }
-        }
-        let undone = standing.undone.swap(0, Ordering::AcqRel);
-        (undone != 0).then(|| Undone {
-            requests: self.standing(),
-            in_part: undone & ELSEWHERE == 0,
-        })
-    }
-
-    /// Whether all that was taken up could be done. If not, it is tried again after a while.
-    pub(crate) fn has_caught_up(&self, with_all: bool) {
-        let standing = &self.standing;
-        let mut again = standing.again.lock();
-        if with_all {
-            *again = None;
-            return;
-        }
-        let mut backoff = again.take().map(|(_, last)| last).unwrap_or_default();
-        *again = Some((Instant::now() + backoff.next(), backoff));
-        standing.undone.fetch_or(FAILED, Ordering::Release);
-        standing.woken.notify_one();
-    }
-
-    /// Waits until there is something to be done.
-    pub(crate) async fn until_behind(&self) {
-        let standing = &self.standing;
-        let at = match standing.undone.load(Ordering::Acquire) {
-            FAILED => standing.again.lock().as_ref().map(|(at, _)| *at),
-            _ => None,
-        };
-        let again = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = standing.woken.notified() => {}
-            () = again => {}
+    /// This very request was made at this backend.
+    pub(crate) fn is_made(&self, request: &Bytes, at: u64) {
+        let mut requests = self.standing.0.lock();
+        let mut all = requests.values_mut();
+        if let Some(own) = all.find(|own| own.body.as_ptr() == request.as_ptr()) {
+            own.at = Some(at);
         }
     }
 
     /// Whether its client is subscribed to anything.
     pub(super) fn has_subscriptions(&self) -> bool {
-        let requests = self.standing.requests.lock();
+        let requests = self.standing.0.lock();
         requests
             .keys()
             .any(|own| matches!(own, Subject::Resource(_)))
@@ -254,12 +139,12 @@ impl Session {
 
     /// Whether any were made here.
     pub(super) fn has_standing(&self) -> bool {
-        !self.stands_elsewhere() && !self.standing.requests.lock().is_empty()
+        !self.stands_elsewhere() && !self.standing.0.lock().is_empty()
     }
 
     /// The resources that its client is subscribed to.
     pub(crate) fn subscriptions(&self) -> Vec<Box<str>> {
-        let requests = self.standing.requests.lock();
+        let requests = self.standing.0.lock();
         let resources = requests.keys().filter_map(|subject| match subject {
             Subject::Resource(uri) => Some(uri.clone()),
             Subject::LogLevel => None,
@@ -269,19 +154,32 @@ impl Session {
 
     /// Whether this very one of them is not withdrawn yet.
     pub(crate) fn still_stands(&self, request: &Bytes) -> bool {
-        let requests = self.standing.requests.lock();
+        let requests = self.standing.0.lock();
         requests
             .values()
             .any(|own| own.body.as_ptr() == request.as_ptr())
     }
 
+    /// Whether its client is subscribed to this resource.
+    pub(crate) fn subscribes_to(&self, uri: &str) -> bool {
+        let subject = Subject::Resource(uri.into());
+        self.standing.0.lock().contains_key(&subject)
+    }
+
     /// The requests that stand.
-    pub(crate) fn standing(&self) -> Vec<Bytes> {
-        let requests = self.standing.requests.lock();
-        requests
-            .values()
-            .map(|request| request.body.clone())
-            .collect()
+    pub(crate) fn pending(&self) -> Vec<Pending> {
+        let requests = self.standing.0.lock();
+        let pending = |own: &Request| Pending {
+            body: own.body.clone(),
+            at: own.at,
+        };
+        requests.values().map(pending).collect()
+    }
+
+    /// Forgets them: the session is over.
+    pub(super) fn forget_standing(&self) {
+        let gone = std::mem::take(&mut *self.standing.0.lock());
+        drop(gone);
     }
 }
 
@@ -290,10 +188,10 @@ mod tests {
     use super::*;
     use crate::{call::ProtocolVersion, envelope, sealed::KeyRing, session::Sessions};
 
-    fn say(session: &Session, method: Method, params: &str, elsewhere: bool) {
+    fn say(session: &Session, method: Method, params: &str, at: Option<u64>) {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
         let message = envelope::scan(body.as_bytes()).unwrap();
-        session.stands(method, body.as_bytes(), &message, elsewhere);
+        session.stands(method, body.as_bytes(), &message, at);
     }
 
     #[test]
@@ -302,53 +200,38 @@ mod tests {
         let version = ProtocolVersion::V2025_06_18;
         let id = sessions.create("p/a", "p", version, b"{}", b"{}").unwrap();
         let session = sessions.find(&id, "p/a", "p").unwrap();
-        say(&session, Method::SetLevel, r#"{"level":"info"}"#, false);
-        say(&session, Method::SetLevel, r#"{"level":"error"}"#, false);
-        say(&session, Method::Subscribe, r#"{"uri":"a://1"}"#, false);
-        say(&session, Method::Subscribe, r#"{"uri":"a:\/\/1"}"#, false);
-        let standing = session.standing();
-        assert_eq!(standing.len(), 2, "{standing:?}");
-        assert!(standing[0].ends_with(br#"{"level":"error"}}"#));
+        say(&session, Method::SetLevel, r#"{"level":"info"}"#, Some(0));
+        say(&session, Method::SetLevel, r#"{"level":"error"}"#, Some(0));
+        say(&session, Method::Subscribe, r#"{"uri":"a://1"}"#, Some(1));
+        say(&session, Method::Subscribe, r#"{"uri":"a:\/\/1"}"#, Some(2));
+        let pending = session.pending();
+        assert_eq!(pending.len(), 2);
+        assert!(pending[0].body.ends_with(br#"{"level":"error"}}"#));
+        assert_eq!(pending[1].at, Some(2));
         assert!(session.take_up().is_none(), "they were made here");
-        session.falls_behind();
-        let undone = session.take_up().unwrap();
-        assert!(undone.in_part && undone.requests.len() == 2);
+        session.is_made(&pending[1].body, 3);
+        session.is_made(&Bytes::copy_from_slice(&pending[0].body), 3);
+        let at: Vec<_> = session.pending().iter().map(|own| own.at).collect();
+        assert_eq!(at, [Some(0), Some(3)]);
+        assert!(session.subscribes_to("a://1") && !session.subscribes_to("a://2"));
 
-        say(&session, Method::Unsubscribe, r#"{"uri":"a://1"}"#, true);
-        assert_eq!(session.standing().len(), 1);
+        say(&session, Method::Unsubscribe, r#"{"uri":"a://1"}"#, None);
+        assert_eq!(session.pending().len(), 1);
         for n in 0..2 * MOST {
             let params = format!(r#"{{"uri":"b://{n}"}}"#);
-            say(&session, Method::Subscribe, &params, true);
+            say(&session, Method::Subscribe, &params, None);
         }
         let long = format!(r#"{{"uri":"{}"}}"#, "c".repeat(LONGEST));
-        say(&session, Method::Subscribe, &long, true);
-        session.falls_behind();
+        say(&session, Method::Subscribe, &long, None);
         let undone = session.take_up().unwrap();
-        assert!(!undone.in_part && undone.requests.len() == MOST);
+        assert!(undone.is_from_elsewhere() && undone.requests.len() == MOST);
         assert!(session.take_up().is_none(), "they are made once");
-        let bodies: usize = session.standing().iter().map(Bytes::len).sum();
+        let bodies: usize = session.pending().iter().map(|own| own.body.len()).sum();
         let shared = session.shared.clone();
-        assert!(shared.standing.lock().all > bodies);
+        assert!(shared.standing.lock().taken() > bodies);
         sessions.end(&id, &session);
         drop(session);
         let room = shared.standing.lock();
-        assert!(room.all == 0 && room.owners.is_empty());
-    }
-
-    #[test]
-    fn one_owner_leaves_room_to_others() {
-        let (mut room, size) = (Room::default(), 8 << 10);
-        let owners = ["a", "b", "c"].map(|name| Owner::new("p/a", name));
-        let mut fill = |owner| {
-            (0..ALL_BYTES / size)
-                .filter(|_| room.take(owner, size))
-                .count()
-        };
-        let taken = owners.map(&mut fill);
-        assert!(
-            taken[0] > taken[1] && taken[1] > taken[2] && taken[2] > 100,
-            "{taken:?}"
-        );
-        assert!(room.all <= ALL_BYTES);
+        assert_eq!(room.taken(), 0);
     }
 }

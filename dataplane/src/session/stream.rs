@@ -201,6 +201,12 @@ impl Stream {
         state.gone.is_none() && state.end != End::Closed
     }
 
+    /// Waits until no more events come.
+    pub(super) async fn ended(&self) {
+        self.until(|state| matches!(state.end, End::Done | End::Closed))
+            .await;
+    }
+
     /// Whether no more events come.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.lock().end, End::Done | End::Closed)

@@ -104,7 +104,10 @@ impl Session {
             let general = self.streams.lock().general.clone();
             match general {
                 Some(stream) if !stream.is_over() && !stream.has_ended() => {
-                    stream.abandoned().await;
+                    tokio::select! {
+                        () = stream.abandoned() => {}
+                        () = stream.ended() => {}
+                    }
                 }
                 _ => return,
             }
@@ -138,6 +141,8 @@ impl Session {
 
     /// Closes all streams: the session is over.
     pub(super) fn close_streams(&self) {
+        self.is_over_now();
+        self.forget_standing();
         *self.subscribed.lock() = Default::default();
         let streams = std::mem::take(&mut *self.streams.lock());
         for stream in streams.calls.iter().chain(&streams.general) {

@@ -17,7 +17,7 @@ use crate::{
     error::{CallError, INVALID_PARAMS, METHOD_NOT_FOUND, result_message},
     session::Session,
     upstream::{
-        listening::Listening,
+        listening::{Listening, Wanted},
         message::{CLIENT_INFO, error_code, modern_meta},
     },
 };
@@ -42,7 +42,7 @@ impl Drop for Own {
 }
 
 impl Subscribed {
-    pub(crate) fn contains(&self, backend: u64, uri: &str) -> bool {
+    fn contains(&self, backend: u64, uri: &str) -> bool {
         self.0.contains_key(&(backend, uri.to_owned()))
     }
 
@@ -50,6 +50,12 @@ impl Subscribed {
     pub(crate) fn take_unless(&mut self, has: impl Fn(u64) -> bool) -> Self {
         let gone = self.0.extract_if(|(backend, _), _| !has(*backend));
         Self(gone.collect())
+    }
+
+    /// Gives one up.
+    pub(crate) fn take_one(&mut self, backend: u64, uri: &str) -> Self {
+        let gone = self.0.remove_entry(&(backend, uri.to_owned()));
+        Self(gone.into_iter().collect())
     }
 
     /// Gives those of a resource up.
@@ -141,7 +147,14 @@ async fn subscribe(
         uris: vec![key.1.clone()],
         tasks: Vec::new(),
     };
-    let begun = within(backend, begin(backend, call, &meta, &subjects)).await?;
+    let filter = filter(&subjects);
+    let wanted = Wanted {
+        meta: &meta,
+        filter: &filter,
+        uris: &subjects.uris,
+        owner: session.owner(),
+    };
+    let begun = within(backend, begin(backend, call, wanted)).await?;
     let Some((stream, honoured)) = begun else {
         return refused(METHOD_NOT_FOUND, "the backend cannot be listened to");
     };
@@ -160,6 +173,7 @@ async fn subscribe(
         meta,
         to,
         backend: backend.serial,
+        owner: session.owner(),
     };
     let upstream = backend.upstream.clone();
     let source = Source::open(upstream, call.worker, subjects, out, Some(stream));
@@ -188,13 +202,9 @@ async fn subscribe(
 async fn begin(
     backend: &Backend,
     call: &Call,
-    meta: &str,
-    subjects: &Subjects,
+    wanted: Wanted<'_>,
 ) -> Result<Option<(Listening, Vec<String>)>, CallError> {
-    let (upstream, filter) = (&backend.upstream, filter(subjects));
-    let stream = upstream
-        .subscribe(call.worker, meta, &filter, &subjects.uris)
-        .await?;
+    let stream = backend.upstream.subscribe(call.worker, wanted).await?;
     let Some(mut stream) = stream else {
         return Ok(None);
     };

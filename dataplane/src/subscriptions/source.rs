@@ -14,9 +14,10 @@ use super::notice;
 use crate::{
     call::WorkerId,
     envelope::{self, Edit, Kind, Message},
+    session::Owner,
     upstream::{
         Upstream,
-        listening::{Backoff, Listening},
+        listening::{Backoff, Listening, Wanted},
         message::SUBSCRIPTION_ID,
     },
 };
@@ -42,6 +43,8 @@ pub(crate) struct Out {
     pub(crate) meta: String,
     pub(crate) to: mpsc::Sender<Heard>,
     pub(crate) backend: u64,
+    /// Whose it is.
+    pub(crate) owner: Owner,
 }
 
 /// A stream; dropped, it is closed.
@@ -130,11 +133,13 @@ impl Hearing {
             let stream = match begun.take() {
                 Some(stream) => Ok(Some(stream)),
                 None => {
-                    let (meta, uris) = (&self.out.meta, &self.subjects.uris);
-                    let upstream = &self.upstream;
-                    upstream
-                        .subscribe(self.worker, meta, &self.filter, uris)
-                        .await
+                    let wanted = Wanted {
+                        meta: &self.out.meta,
+                        filter: &self.filter,
+                        uris: &self.subjects.uris,
+                        owner: self.out.owner,
+                    };
+                    self.upstream.subscribe(self.worker, wanted).await
                 }
             };
             match stream {

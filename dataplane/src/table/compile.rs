@@ -326,6 +326,7 @@ impl Compiler<'_> {
                 .position(|b| b.name() == gateway.resource_owner),
             method_owners: method_owners(gateway, &backends),
             resume_grace: gateway.resume_grace.unwrap_or(DEFAULT_RESUME_GRACE).into(),
+            serials: Gateway::serials_of(&backends),
             backends,
             naming,
             auth,

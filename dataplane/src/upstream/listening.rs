@@ -5,7 +5,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{duplex, http};
-use crate::sealed;
+use crate::{sealed, session::Owner};
+
+/// What a stream is opened for.
+pub(crate) struct Wanted<'a> {
+    /// Members of `_meta`.
+    pub(crate) meta: &'a str,
+    /// The notifications, a JSON text.
+    pub(crate) filter: &'a str,
+    /// The resources that are in it.
+    pub(crate) uris: &'a [String],
+    /// Who wants to hear of them.
+    pub(crate) owner: Owner,
+}
 
 /// Messages of a stream of notifications; the first acknowledges it.
 pub(crate) enum Listening {

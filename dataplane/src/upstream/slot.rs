@@ -76,13 +76,15 @@ impl Slot {
         self.live.swap(None)
     }
 
-    /// The client has subscribed to a resource there, or to it no longer.
-    pub(crate) fn subscribed(&self, uri: &str, begins: bool) {
+    /// The client has subscribed to a resource there, or to it no longer. Whether it was before.
+    pub(crate) fn subscribed(&self, uri: &str, begins: bool) -> bool {
         let mut all = self.subscriptions.lock();
         if !begins {
-            all.remove(&hash(uri));
+            all.remove(&hash(uri))
         } else if all.len() < MOST {
-            all.insert(hash(uri));
+            !all.insert(hash(uri))
+        } else {
+            all.contains(&hash(uri))
         }
     }
 
@@ -94,23 +96,18 @@ impl Slot {
             .collect()
     }
 
-    /// Whether its client has subscribed to this resource there.
-    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
-        self.subscriptions.lock().contains(&hash(uri))
-    }
-
     /// The client's gateway has the backend from now on, or not. Whether it has it again.
     pub(crate) fn admit(&self, has: bool) -> bool {
         self.withdrawn.swap(!has, Ordering::Relaxed) && has
     }
 
-    /// Whether its owner is to begin to listen in it now, as nobody does.
-    pub(super) fn begins_to_listen(&self) -> bool {
+    /// Takes it on oneself to listen in it, if there is anything to and nobody does.
+    pub(super) fn take_listening(&self) -> bool {
         self.live().is_some() && !self.is_withdrawn() && !self.listened.swap(true, Ordering::AcqRel)
     }
 
     /// Nobody listens in it any more.
-    pub(super) fn ends_to_listen(&self) {
+    pub(super) fn leave_listening(&self) {
         self.listened.store(false, Ordering::Release);
     }
 

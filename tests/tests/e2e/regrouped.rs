@@ -5,7 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::{
-    backend::{Backend, Script, server::Server, talker::Talker},
+    backend::{
+        Backend, Script, json as answer,
+        server::{Server, refused},
+        talker::Talker,
+    },
     client::{Client, Events, Failure},
     fleet::{Fleet, LEGACY},
     listeners::Listeners,
@@ -190,13 +194,15 @@ async fn what_is_watched_at_a_backend_is_watched_at_the_one_in_its_place() -> Re
 async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<()> {
     let talker = Talker::default();
     let (old, child) = (Backend::start(talker.script()).await?, Child::new()?);
+    let more = Backend::start(Server::echo("more").legacy()).await?;
     let document = |own: &str| {
         http("old", &old)
+            + &http("more", &more)
             + &child.document()
             + "kind: Gateway\nname: all\npath: /all\nbackends: ['*']\n---\n"
             + &format!("kind: Gateway\nname: default\npath: /mcp\nbackends: [{own}]\n")
     };
-    let both = document("child, old");
+    let both = document("child, more, old");
     let fleet = Fleet::start(&both).await?;
     fleet.offers(&["old__log", "child__touch"]).await?;
     let (mut client, mut events) = legacy(&fleet.at("/mcp"), &[OLD, CHILD]).await?;
@@ -207,7 +213,7 @@ async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<
         hears(events, OLD).await?;
     }
 
-    apply(&fleet, &document("child")).await?;
+    apply(&fleet, &document("child, more")).await?;
     talker.update(OLD);
     hears(&mut others, OLD).await?;
     client.call("child__touch", json!({"uri": CHILD})).await?;
@@ -225,8 +231,12 @@ async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<
     })
     .await?;
     talker.update(OLD);
-    hears(&mut events, OLD).await?;
     hears(&mut stream, OLD).await?;
+    // What it has said before may come again to who listens anew.
+    let params = json!({"level": "info", "data": "back"});
+    let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+    talker.say(&log);
+    ensure!(events.message_of("notifications/message").await? == log);
     ensure!(old.seen_of(SUBSCRIBE).len() == 1);
 
     // A gateway that is elsewhere now says nothing more here.
@@ -304,6 +314,10 @@ async fn one_that_was_away_and_has_forgotten_all_is_heard_by_who_still_wants_it(
     let unsubscribed = leaves.request("resources/unsubscribe", json!({"uri": OLD}));
     let failure = unsubscribed.await.err().context("nobody is there")?;
     ensure!(failure.downcast::<Failure>()?.code() == Some(-32002));
+    until("its end at the backend", || async {
+        (old.seen_of("resources/unsubscribe").len() == 1).then_some(())
+    })
+    .await?;
     talker.forget_sessions();
     old.forget();
     apply(&fleet, &document("old, one, two")).await?;
@@ -312,5 +326,35 @@ async fn one_that_was_away_and_has_forgotten_all_is_heard_by_who_still_wants_it(
     hears(&mut events, OLD).await?;
     leaves.request("ping", json!({})).await?;
     ensure!(old.seen_of(SUBSCRIBE).len() == 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_refuses_what_it_is_asked_for_is_not_asked_on_and_on() -> Result<()> {
+    let talker = Talker::default();
+    let old = Backend::start(talker.script()).await?;
+    let refusing = Server::echo("old").on(SUBSCRIBE, |seen| async move {
+        // Which could also be meant for the session.
+        answer(404, &refused(&seen, -32601, "Method not found"))
+    });
+    let refusing = Backend::start(refusing.legacy()).await?;
+    let fleet = Fleet::start(&http("old", &old)).await?;
+    fleet.offers(&["old__log"]).await?;
+    let (mut client, _events) = legacy(&fleet.url, &[OLD]).await?;
+    apply(&fleet, &http("old", &refusing)).await?;
+    until("what the backend is asked for", || async {
+        (refusing.seen_of(SUBSCRIBE).len() >= 2).then_some(())
+    })
+    .await?;
+    for _ in 0..200 {
+        client.call("old__echo", json!({})).await?;
+    }
+    let asked = refusing.seen_of(SUBSCRIBE).len();
+    // That of the proxy itself, that which was refused, and the one opened for that.
+    let opened = refusing.seen_of("initialize").len();
+    ensure!(
+        asked == 2 && opened <= 3,
+        "{asked} requests, {opened} sessions"
+    );
     Ok(())
 }

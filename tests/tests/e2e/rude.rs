@@ -49,7 +49,7 @@ const FLOOD: usize = 30_000;
 const FLOOD_COSTS: u64 = 24 << 10;
 /// What comes of a message without an end, and the memory in KiB that one may cost: it is given up
 /// at 64 MiB, and is there twice while its buffer grows.
-const ENDLESS: usize = 256 << 20;
+const ENDLESS: usize = 192 << 20;
 const ENDLESS_COSTS: u64 = 160 << 10;
 
 /// Milliseconds between two times that a backend is asked for its lists, at the least.

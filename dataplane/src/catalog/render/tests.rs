@@ -43,13 +43,15 @@ fn backend(name: &str, epoch: &Arc<Epoch>, lists: Option<Lists>) -> Arc<Backend>
 
 fn gateway(naming: Naming, backends: Vec<(&str, Lists)>, owner: Option<usize>) -> Gateway {
     let epoch = Arc::default();
+    let backends: Vec<_> = backends
+        .into_iter()
+        .map(|(name, lists)| backend(name, &epoch, Some(lists)))
+        .collect();
     Gateway {
         id: "default/g".to_owned(),
         path: "/mcp".to_owned(),
-        backends: backends
-            .into_iter()
-            .map(|(name, lists)| backend(name, &epoch, Some(lists)))
-            .collect(),
+        serials: Gateway::serials_of(&backends),
+        backends,
         naming,
         auth: Arc::new(Auth::Open),
         hosts: Vec::new(),

@@ -1,29 +1,40 @@
 //! A session catches up: with a gateway that has other backends than it had, and with what was
 //! asked for at another data plane, which this one has taken the session over from.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use tokio::time::timeout;
+use futures_util::{StreamExt, future::join_all};
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{Inbound, call};
 use crate::{
     auth::Principal,
-    call::{Call, Reply, WorkerId},
+    backend::Backend,
+    call::{Call, Method, Reply, WorkerId},
     envelope::{self, Kind},
-    error::CallError,
+    error::{CallError, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND},
     node::Node,
-    peer::Place,
-    route::{Route, route},
-    session::{Session, standing::Undone},
+    peer::{Place, ended},
+    route::route,
+    session::{
+        Session,
+        behind::{Making, Undone},
+        standing::{NO_BACKEND, Pending},
+    },
     stack,
     table::Gateway,
-    upstream::http::Http,
+    upstream::{http::Http, message::error_code},
 };
 
-/// How long a request waits for what stands to be made.
+/// How long a request of a client waits for what was made elsewhere to be made here.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what is to be made waits for room at its backend before it is tried another time.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// A client with a session, for what is done without a word of its own. It has no gateway: that
 /// would keep its backends.
@@ -34,6 +45,14 @@ pub(super) struct Client {
     worker: WorkerId,
     path: String,
     principal: Arc<Principal>,
+}
+
+/// What has come of a request.
+enum Outcome {
+    /// Done, or refused by the backend: there is nothing more to be done about it there.
+    Settled,
+    /// The backend has not dealt with it.
+    Failed,
 }
 
 impl Client {
@@ -47,21 +66,19 @@ impl Client {
         }
     }
 
-    /// Its gateway as it is now; `None`: there is none any more.
+    /// Its gateway as it is now, if it would still let it in.
     fn gateway(&self) -> Option<Arc<Gateway>> {
-        let gateway = self.node.table.load().gateway(&self.path).cloned();
-        gateway.filter(|own| own.id == self.session.gateway())
+        let id = self.session.gateway();
+        self.node.still_admitting(&self.path, id, &self.principal)
     }
 
     /// Whether its gateway would still let it in.
     pub(super) fn is_let_in(&self) -> bool {
-        let id = self.session.gateway();
-        let gateway = self.node.still_admitting(&self.path, id, &self.principal);
-        gateway.is_some()
+        self.gateway().is_some()
     }
 
-    /// Does what is to be done, where the session is served here. A backend that does not answer
-    /// is not waited for.
+    /// Does what is to be done, where the session is served here. What was asked for elsewhere is
+    /// waited for, for a while.
     pub(super) async fn catch_up(self) {
         if !matches!(self.node.peers.place(&self.session), Place::Here) {
             return;
@@ -69,12 +86,28 @@ impl Client {
         let Some(undone) = self.session.take_up() else {
             return;
         };
-        // Behind that, so that it is no older than what there is to be done.
-        let Some(gateway) = self.gateway() else {
-            return;
+        let is_from_elsewhere = undone.is_from_elsewhere();
+        let making = async {
+            let making = self.begin(undone).await;
+            if is_from_elsewhere {
+                join_all(making).await;
+            }
         };
-        let backends: HashSet<_> = gateway.backends.iter().map(|own| own.serial).collect();
-        self.session.regroup(|serial| backends.contains(&serial));
+        let _ = timeout(PATIENCE, making).await;
+    }
+
+    /// Brings what the session has at backends up to date, and begins to make what stands and
+    /// was not made at the backend that it is for now.
+    async fn begin(&self, undone: Undone) -> Vec<JoinHandle<()>> {
+        // Behind the taking, so that it is no older than what there is to be done.
+        let Some(gateway) = self.gateway() else {
+            self.session.put_back(&undone);
+            return Vec::new();
+        };
+        self.session.regroup(|serial| gateway.has(serial));
+        if !is_current(&self.node, &Arc::downgrade(&gateway)) {
+            self.session.falls_behind();
+        }
         if self.session.is_listening() {
             for slot in self.session.upstreams() {
                 if let Some(http) = slot.live().and_then(|live| Http::of(&live)) {
@@ -82,98 +115,96 @@ impl Client {
                 }
             }
         }
-        if !undone.requests.is_empty() {
-            let making = tokio::spawn(async move { self.make_all(undone).await });
-            let _ = timeout(PATIENCE, making).await;
+        if undone.requests.is_empty() {
+            return Vec::new();
         }
+        // Only that tells whose resources they are.
+        gateway.fresh_index().await;
+        let mut by_backend = BTreeMap::<_, (_, Vec<_>)>::new();
+        for request in undone.requests {
+            let Some(call) = self.call(request.body.clone()) else {
+                continue;
+            };
+            if call.method == Method::SetLevel {
+                if request.at.is_none() {
+                    // It is the session's own.
+                    let _ = stack::answer(&self.node, gateway.clone(), call).await;
+                    self.session.is_made(&request.body, NO_BACKEND);
+                }
+                continue;
+            }
+            match route(&gateway, &call) {
+                Ok(route) if request.at == Some(route.backend.serial) => {}
+                Ok(route) => {
+                    let of = by_backend.entry(route.backend.serial);
+                    of.or_insert((route.backend, Vec::new())).1.push(request);
+                }
+                // Its backend may be there later, or have told later what it has.
+                Err(_) => self.session.has_failed(),
+            }
+        }
+        let begun = by_backend
+            .into_iter()
+            .filter_map(|(serial, (backend, requests))| {
+                let making = Making::begin(&self.session, serial)?;
+                Some(tokio::spawn(self.clone().make(backend, requests, making)))
+            });
+        begun.collect()
     }
 
-    /// Makes requests that stand.
-    async fn make_all(&self, undone: Undone) {
-        let mut all_made = true;
-        for request in &undone.requests {
-            if !self.session.still_stands(request) {
+    /// Makes requests at a backend, one after the other.
+    async fn make(self, backend: Arc<Backend>, requests: Vec<Pending>, making: Making) {
+        let room = timeout(ROOM, backend.room_for_unasked()).await;
+        if room.is_err() {
+            return self.session.has_failed();
+        }
+        for request in &requests {
+            if !self.session.still_stands(&request.body) {
                 continue;
             }
             // Anew for each: one may take long, and another table be in use then.
-            let Some(gateway) = self.gateway() else {
-                return;
+            let (Some(gateway), Some(call)) = (self.gateway(), self.call(request.body.clone()))
+            else {
+                break;
             };
-            match self.make(&gateway, request, undone.in_part).await {
-                // Withdrawn meanwhile, it was withdrawn before it was made.
-                Ok(()) if !self.session.still_stands(request) => {
-                    self.withdraw(gateway, request).await;
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    all_made = false;
-                    let what = "what a session has asked for cannot be made again yet";
-                    tracing::debug!(%error, "{what}");
-                }
+            let is_for = route(&gateway, &call).map(|route| route.backend.serial);
+            if is_for.ok() != Some(backend.serial) {
+                self.session.falls_behind();
+                break;
             }
-        }
-        self.session.has_caught_up(all_made);
-    }
-
-    /// Makes one, unless it was made here before and still is, `in_part`. What the backend has
-    /// against it is its last word.
-    async fn make(
-        &self,
-        gateway: &Arc<Gateway>,
-        request: &Bytes,
-        in_part: bool,
-    ) -> Result<(), CallError> {
-        // Only that tells whose resource it is.
-        gateway.fresh_index().await;
-        let Some(call) = self.call(request.clone()) else {
-            return Ok(());
-        };
-        let route = route(gateway, &call).ok();
-        if in_part && self.is_made(route.as_ref(), &call) {
-            return Ok(());
-        }
-        let backend = route.map(|route| route.backend);
-        let _room = match &backend {
-            Some(backend) => backend.room_for_unasked().await,
-            None => None,
-        };
-        match stack::answer(&self.node, gateway.clone(), call).await? {
-            Reply::Whole(_) | Reply::Parts(_) => {}
-            Reply::Stream(mut messages) => {
-                while let Some(message) = messages.next().await {
-                    message?;
-                }
+            let table = Arc::downgrade(&gateway);
+            let answered = stack::answer(&self.node, gateway, call).await;
+            if matches!(outcome(answered).await, Outcome::Failed) {
+                // The others would fail as well.
+                self.session.has_failed();
+                break;
             }
+            if !is_current(&self.node, &table) {
+                self.session.falls_behind();
+            }
+            self.settled(request, backend.serial);
         }
-        Ok(())
+        if self.session.is_over() {
+            // What was opened behind its end has nobody else to end it.
+            ended::close(&self.node, std::slice::from_ref(&self.session));
+        }
+        drop(making);
     }
 
-    /// Whether what was made here before still is.
-    fn is_made(&self, route: Option<&Route>, call: &Call) -> bool {
-        let uri = call.message.uri;
-        let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-        match (uri, route) {
-            (Some(uri), Some(route)) => self.session.is_subscribed(route.backend.serial, &uri),
-            (Some(_), None) => false,
-            // A level of logs is the session's own.
-            (None, _) => true,
-        }
-    }
-
-    /// Ends a subscription whose client has done so while it was being made.
-    async fn withdraw(&self, gateway: Arc<Gateway>, request: &Bytes) {
-        let uri = envelope::scan(request).ok().and_then(|message| message.uri);
+    /// A request was made at this backend, or refused by it.
+    fn settled(&self, request: &Pending, serial: u64) {
+        let session = &self.session;
+        session.is_made(&request.body, serial);
+        let uri = envelope::scan(&request.body).ok().and_then(|own| own.uri);
+        let uri = uri.and_then(|uri| envelope::string_value(&request.body, uri));
         let Some(uri) = uri else {
             return;
         };
-        let body = [
-            &br#"{"jsonrpc":"2.0","id":0,"method":"resources/unsubscribe","params":{"uri":"#[..],
-            uri.of(request),
-            b"}}",
-        ];
-        if let Some(call) = self.call(body.concat().into()) {
-            // It was told that it has ended already.
-            let _ = stack::answer(&self.node, gateway, call).await;
+        if !session.subscribes_to(&uri) {
+            // Its client has ended it while it was being made.
+            session.leave(self.worker, serial, &uri);
+        } else if let Some(before) = request.at.filter(|before| *before != serial) {
+            session.leave(self.worker, before, &uri);
         }
     }
 
@@ -185,9 +216,45 @@ impl Client {
     }
 }
 
+async fn outcome(answered: Result<Reply, CallError>) -> Outcome {
+    let settles = |code| {
+        let final_ones = [
+            INVALID_PARAMS,
+            INVALID_REQUEST,
+            METHOD_NOT_FOUND,
+            RESOURCE_NOT_FOUND,
+        ];
+        final_ones.contains(&code)
+    };
+    let code = match answered {
+        Ok(Reply::Whole(answer)) => answer.error,
+        Ok(Reply::Parts(_)) => None,
+        Ok(Reply::Stream(mut messages)) => {
+            let mut code = None;
+            while let Some(message) = messages.next().await {
+                let Ok(message) = message else {
+                    return Outcome::Failed;
+                };
+                let scanned = envelope::scan(&message).ok();
+                code = scanned.and_then(|scanned| error_code(&message, &scanned));
+            }
+            code
+        }
+        Err(CallError::Refused { code, .. }) => Some(code),
+        Err(error) => {
+            tracing::debug!(%error, "what a session has asked for cannot be made yet");
+            return Outcome::Failed;
+        }
+    };
+    match code {
+        Some(code) if !settles(code) => Outcome::Failed,
+        _ => Outcome::Settled,
+    }
+}
+
 /// Whether a gateway is that of the table in use.
-pub(super) fn is_current(node: &Node, gateway: &Arc<Gateway>) -> bool {
+pub(super) fn is_current(node: &Node, gateway: &Weak<Gateway>) -> bool {
     let table = node.table.load();
-    let current = table.gateway(&gateway.path);
-    current.is_some_and(|current| Arc::ptr_eq(current, gateway))
+    let mut all = table.gateways();
+    all.any(|own| std::ptr::eq(Arc::as_ptr(own), gateway.as_ptr()))
 }

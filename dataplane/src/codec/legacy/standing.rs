@@ -1,5 +1,7 @@
 //! Requests that stand: made, and told to the other data planes ([`crate::session::standing`]).
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 
 use super::{
@@ -9,12 +11,16 @@ use super::{
 };
 use crate::{
     body::Body,
-    call::{Call, Method, Reply},
+    call::{Call, Method, Reply, WorkerId},
     codec::empty,
-    envelope::{self, Kind},
+    envelope::{self, Kind, Message},
     error::{CallError, INVALID_REQUEST},
     peer::standing,
-    session::standing::is_standing,
+    route::route,
+    session::{
+        Session,
+        standing::{NO_BACKEND, is_standing},
+    },
     stack,
     upstream::http::headers::SESSION_ID,
 };
@@ -22,15 +28,18 @@ use crate::{
 /// Answers a request that stands, or ends one that does.
 pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallError> {
     let (method, body, message) = (call.method, call.body.clone(), call.message);
-    let session = call.session.clone();
+    let (worker, session, asked) = (call.worker, call.session.clone(), call.clone());
     let reply = stack::answer(&inbound.node, inbound.gateway.clone(), call).await;
     let (Some(session), Some(id)) = (session, inbound.headers.get(SESSION_ID)) else {
         return reply;
     };
     let (node, gateway, id) = (inbound.node.clone(), inbound.gateway.clone(), id.clone());
+    // Where it has been answered; the level of logs is the session's own.
+    let at = route(&gateway, &asked).map_or(NO_BACKEND, |route| route.backend.serial);
     let tell = async move {
-        session.stands(method, &body, &message, false);
-        if !is_current(&node, &gateway) {
+        session.stands(method, &body, &message, Some(at));
+        leave(&session, worker, method, &body, &message);
+        if !is_current(&node, &Arc::downgrade(&gateway)) {
             // It may have been made at a backend that was gone before this stood.
             session.falls_behind();
         }
@@ -51,6 +60,15 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
     }
 }
 
+/// Gives up what a client wants to hear of no longer where it is not asked for now: at a backend
+/// that its gateway has not, or that another one has the resource from.
+fn leave(session: &Session, worker: WorkerId, method: Method, body: &[u8], message: &Message) {
+    let uri = message.uri.filter(|_| method == Method::Unsubscribe);
+    if let Some(uri) = uri.and_then(|uri| envelope::string_value(body, uri)) {
+        session.leave_all(worker, &uri);
+    }
+}
+
 /// Takes down a request that was made at another data plane, which has let it in.
 pub(crate) async fn told(inbound: Inbound) -> Response<Body> {
     let session = match session(&inbound.headers, &inbound) {
@@ -65,7 +83,8 @@ pub(crate) async fn told(inbound: Inbound) -> Response<Body> {
         let error = CallError::refused(INVALID_REQUEST, "this is no request that stands");
         return *refuse_message(StatusCode::BAD_REQUEST, &error);
     };
-    session.stands(method, &inbound.body, &message, true);
+    session.stands(method, &inbound.body, &message, None);
+    leave(&session, inbound.worker, method, &inbound.body, &message);
     // Its client may have come already, and say nothing more.
     if session.is_listening() {
         Client::new(&inbound, &session).catch_up().await;

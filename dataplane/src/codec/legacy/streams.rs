@@ -107,8 +107,8 @@ async fn general(inbound: &Inbound, session: &Arc<Session>) -> Option<Reader> {
             .upstream
             .listen(inbound.worker, session, backend.serial);
     }
-    // What the table in use now has to say of it, that in use then has not.
-    session.falls_behind();
+    // The table in use now may be another one than that in use then.
+    session.has_opened();
     tokio::spawn(attend(Client::new(inbound, session), stream));
     reader
 }

@@ -12,6 +12,7 @@ use crate::{
     session::{Session, inflight::CallId},
     upstream::{
         Greeting,
+        listening::Wanted,
         message::{self, logs::Logs},
     },
 };
@@ -66,11 +67,9 @@ impl Adapter {
     /// It cannot be reached.
     pub(crate) async fn subscribe(
         &self,
-        meta: &str,
-        filter: &str,
-        uris: &[String],
+        wanted: Wanted<'_>,
     ) -> Result<Option<Listening>, CallError> {
-        let subscribed = self.duplex.subscribe(meta, filter, uris).await;
+        let subscribed = self.duplex.subscribe(wanted).await;
         subscribed.map_err(|error| self.unavailable(&error))
     }
 

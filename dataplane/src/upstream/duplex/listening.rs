@@ -5,7 +5,10 @@
 use bytes::Bytes;
 
 use super::{Duplex, DuplexError, Incoming, Replies, Request, watched::Watching};
-use crate::{call::Era, upstream::listening::acknowledgement};
+use crate::{
+    call::Era,
+    upstream::listening::{Wanted, acknowledgement},
+};
 
 /// Messages of a subscription. Dropped, it ends.
 pub(crate) struct Listening {
@@ -43,17 +46,21 @@ impl Listening {
 }
 
 impl Duplex {
-    /// Subscribes to what `filter` asks for: at a server of the legacy era to the `uris`. `meta`
-    /// are the members of `_meta`. `None`: there is nothing to subscribe to.
+    /// Subscribes to what is wanted: at a server of the legacy era to the resources. `None`:
+    /// there is nothing to subscribe to.
     ///
     /// # Errors
     /// [`DuplexError`] when there is no connection.
     pub(crate) async fn subscribe(
         &self,
-        meta: &str,
-        filter: &str,
-        uris: &[String],
+        wanted: Wanted<'_>,
     ) -> Result<Option<Listening>, DuplexError> {
+        let Wanted {
+            meta,
+            filter,
+            uris,
+            owner,
+        } = wanted;
         let link = self.0.0.link().await?;
         match link.hello().era {
             Era::Modern => {
@@ -71,7 +78,7 @@ impl Duplex {
             // Changes of its lists it announces to nobody in particular.
             Era::Legacy if uris.is_empty() => Ok(None),
             Era::Legacy => {
-                let watching = link.watch(uris).await?;
+                let watching = link.watch(uris, owner).await?;
                 let honoured: Vec<&str> = watching.honoured.iter().map(|uri| &**uri).collect();
                 Ok(Some(Listening {
                     first: Some(acknowledgement(&honoured)),

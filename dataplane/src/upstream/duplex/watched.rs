@@ -17,9 +17,14 @@ use super::{
     link::Link,
     waiting::{Waited, Waiting, waiting},
 };
-use crate::envelope::{self, Kind};
+use crate::{
+    envelope::{self, Kind},
+    room::Room,
+    session::Owner,
+};
 
-/// Resources that are watched on one connection.
+/// Resources that are watched on one connection, of which one owner gets no more than it leaves
+/// to others.
 const MOST: usize = 10_000;
 /// Longest URI that is watched, in bytes.
 const LONGEST: usize = 8 << 10;
@@ -39,14 +44,16 @@ pub(super) struct Watched {
     runtime: Handle,
 }
 
-#[derive(Default)]
 struct All {
     resources: HashMap<Arc<str>, Resource>,
+    room: Room,
     last: u64,
     closed: bool,
 }
 
 struct Resource {
+    /// Who was the first to watch it.
+    owner: Owner,
     watchers: Vec<(u64, Waiting)>,
     told: watch::Receiver<Told>,
     /// Woken when the last watcher has left.
@@ -80,7 +87,11 @@ impl Drop for Watching {
 
 impl Link {
     /// Watches resources, until what it gives is dropped.
-    pub(super) async fn watch(self: &Arc<Self>, uris: &[String]) -> Result<Watching, DuplexError> {
+    pub(super) async fn watch(
+        self: &Arc<Self>,
+        uris: &[String],
+        owner: Owner,
+    ) -> Result<Watching, DuplexError> {
         let (to, heard) = waiting(HEARD);
         let mut watching = Watching {
             link: self.clone(),
@@ -94,7 +105,7 @@ impl Link {
         for uri in uris {
             let uri = Arc::<str>::from(uri.as_str());
             // Before it is subscribed to: the first news may come with the answer.
-            if let Some(told) = Watched::enter(self, &uri, watching.id, &to) {
+            if let Some(told) = Watched::enter(self, &uri, owner, watching.id, &to) {
                 watching.uris.push(uri);
                 answers.push(told);
             }
@@ -166,7 +177,12 @@ impl Watched {
     /// Nothing is watched. On the runtime on which the connection lives.
     pub(super) fn new() -> Self {
         Self {
-            all: Mutex::default(),
+            all: Mutex::new(All {
+                resources: HashMap::new(),
+                room: Room::new(MOST),
+                last: 0,
+                closed: false,
+            }),
             runtime: Handle::current(),
         }
     }
@@ -182,6 +198,7 @@ impl Watched {
     fn enter(
         link: &Arc<Link>,
         uri: &Arc<str>,
+        owner: Owner,
         id: u64,
         to: &Waiting,
     ) -> Option<watch::Receiver<Told>> {
@@ -191,12 +208,13 @@ impl Watched {
             resource.watchers.push((id, to.clone()));
             return Some(resource.told.clone());
         }
-        if all.closed || all.resources.len() >= MOST || uri.len() > LONGEST {
+        if all.closed || uri.len() > LONGEST || !all.room.take(owner, 1) {
             return None;
         }
         let (telling, told) = watch::channel(None);
         let left = Arc::<Notify>::default();
         let resource = Resource {
+            owner,
             watchers: vec![(id, to.clone())],
             told: told.clone(),
             left: left.clone(),
@@ -232,7 +250,7 @@ impl Watched {
     }
 
     fn forget(&self, uri: &str) {
-        self.all.lock().resources.remove(uri);
+        self.all.lock().remove(uri);
     }
 
     fn forget_if_left(&self, uri: &str) -> bool {
@@ -240,7 +258,7 @@ impl Watched {
         let resource = all.resources.get(uri);
         let is_left = resource.is_none_or(|resource| resource.watchers.is_empty());
         if is_left {
-            all.resources.remove(uri);
+            all.remove(uri);
         }
         is_left
     }
@@ -276,6 +294,14 @@ impl Watched {
         for (_, to) in concerned {
             // Who reads none for so long has enough to ask for again.
             to.offer(notification.clone());
+        }
+    }
+}
+
+impl All {
+    fn remove(&mut self, uri: &str) {
+        if let Some(resource) = self.resources.remove(uri) {
+            self.room.give_back(resource.owner, 1);
         }
     }
 }

@@ -89,8 +89,7 @@ impl Exchange {
             Err(e) => return Err(self.bad(&format!("HTTP {status}, {e}"))),
         };
         // A refusal may come from before the server has read the id.
-        let about_us =
-            message.kind == Kind::Error && (message.id.is_none() || is_null(&body, &message));
+        let about_us = message.kind == Kind::Error && is_of_nobody(&body, &message);
         if !about_us && !self.answers_us(&body, &message) {
             return Err(self.bad("it answered with the id of another request"));
         }
@@ -157,7 +156,7 @@ impl Exchange {
                 &message,
             )
             .map(Part::Last),
-            Kind::Error if message.id.is_none() || is_null(&data, &message) => {
+            Kind::Error if is_of_nobody(&data, &message) => {
                 Ok(Part::Last(self.without_id(StatusCode::OK, &data, &message)))
             }
             Kind::Response | Kind::Error => {
@@ -237,8 +236,11 @@ impl Drop for Exchange {
     }
 }
 
-fn is_null(body: &[u8], message: &Message) -> bool {
-    message.id.is_some_and(|id| id.of(body) == b"null")
+/// Whether it names no request; the second is what the Python SDK writes.
+pub(super) fn is_of_nobody(body: &[u8], message: &Message) -> bool {
+    message
+        .id
+        .is_none_or(|id| matches!(id.of(body), b"null" | br#""server-error""#))
 }
 
 /// Whether two id texts are the same value: a server may write `"a"` for

@@ -65,7 +65,7 @@ impl Http {
         slot: &Arc<Slot>,
         opened: Option<(Arc<Live>, Sent)>,
     ) {
-        if !slot.begins_to_listen() {
+        if !slot.take_listening() {
             return;
         }
         let (http, session, slot) = (self.clone(), session.clone(), slot.clone());
@@ -75,19 +75,19 @@ impl Http {
                 let may_go_on = tokio::select! {
                     () = session.listens_no_more() => true,
                     () = http.until_closed() => false,
-                    withdrawn = http.hear_all(worker, &session, &slot, opened.take()) => withdrawn,
+                    offers = http.hear_all(worker, &session, &slot, opened.take()) => offers,
                 };
-                slot.ends_to_listen();
+                slot.leave_listening();
                 // What has come back meanwhile, client or backend, has found it listening.
-                if !may_go_on || !session.is_listening() || !slot.begins_to_listen() {
+                if !may_go_on || !session.is_listening() || !slot.take_listening() {
                     return;
                 }
             }
         });
     }
 
-    /// Listens until there is nothing to listen to. Whether that is because the backend was
-    /// withdrawn from the client.
+    /// Listens until there is nothing to listen to. Whether there may be again: `false`, the
+    /// backend offers no such stream.
     async fn hear_all(
         &self,
         worker: WorkerId,
@@ -150,7 +150,7 @@ impl Http {
             sleep(retry.map_or(pause, asked_for)).await;
             pause = (pause * 2).min(PAUSE.1);
         }
-        slot.is_withdrawn()
+        true
     }
 
     /// Passes on what one stream brings. Returns whether it brought anything.

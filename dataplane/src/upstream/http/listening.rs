@@ -13,7 +13,7 @@ use crate::{
     envelope::{self, Kind},
     error::CallError,
     upstream::{
-        listening::acknowledgement,
+        listening::{Wanted, acknowledgement},
         pool::Received,
         slot::{Live, Slot},
     },
@@ -94,19 +94,19 @@ impl Own {
 }
 
 impl Http {
-    /// Opens a stream of the notifications that `filter` asks for: at a backend of the
-    /// legacy era of all that it says, with subscriptions to the `uris`. `meta` are the
-    /// members of `_meta`. `None`: the backend offers no such stream.
+    /// Opens a stream of notifications: at a backend of the legacy era of all that it says, with
+    /// subscriptions to the resources. `None`: the backend offers no such stream.
     ///
     /// # Errors
     /// It cannot be reached.
     pub(crate) async fn subscribe(
         &self,
         worker: WorkerId,
-        meta: &str,
-        filter: &str,
-        uris: &[String],
+        wanted: Wanted<'_>,
     ) -> Result<Option<Listening>, CallError> {
+        let Wanted {
+            meta, filter, uris, ..
+        } = wanted;
         let era = match self.known(ProtocolVersion::V2026_07_28)? {
             Some(era) => era,
             None => self.probe(worker).await?,

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     Http, end_in_background,
+    exchange::is_of_nobody,
     headers::{self, SESSION_ID},
     level::LEVEL_TIMEOUT,
 };
@@ -73,13 +74,10 @@ pub(super) fn is_lost(status: StatusCode, refusal: &[u8]) -> bool {
     if status == StatusCode::NOT_FOUND {
         return true;
     }
-    let Ok(message) = envelope::scan(refusal) else {
-        return true;
-    };
-    // The second is what the Python SDK writes.
-    message
-        .id
-        .is_none_or(|id| matches!(id.of(refusal), b"null" | br#""server-error""#))
+    match envelope::scan(refusal) {
+        Ok(message) => is_of_nobody(refusal, &message),
+        Err(_) => true,
+    }
 }
 
 #[derive(Deserialize)]
@@ -131,7 +129,7 @@ impl Http {
             Some(client) if client.is_listening() => {
                 self.listen(worker, client, slot);
                 // For a call that has begun before its gateway had other backends, perhaps.
-                client.falls_behind();
+                client.has_opened();
             }
             _ => {}
         }

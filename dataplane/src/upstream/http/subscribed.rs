@@ -29,7 +29,16 @@ impl Http {
             return reply;
         };
         let slot = session.upstream(self.0.serial);
-        Ok(reply?.when_done(move || slot.subscribed(&uri, begins)))
+        Ok(reply?.when_done(move || {
+            slot.subscribed(&uri, begins);
+        }))
+    }
+
+    /// Ends a subscription in this session, for a client that asks for that at another backend.
+    pub(crate) async fn unsubscribe(&self, worker: WorkerId, live: &Live, uri: &str) {
+        let params = params(uri);
+        self.tell(worker, live, "resources/unsubscribe", &params)
+            .await;
     }
 
     /// Makes in this session what was made in the one before.
@@ -47,11 +56,14 @@ impl Http {
         let (http, live) = (self.clone(), live.clone());
         tokio::spawn(async move {
             for uri in uris {
-                let uri = envelope::quote(&uri);
-                let params = format!(r#"{{"uri":{}}}"#, String::from_utf8_lossy(&uri));
-                http.tell(worker, &live, "resources/subscribe", &params)
+                http.tell(worker, &live, "resources/subscribe", &params(&uri))
                     .await;
             }
         });
     }
+}
+
+fn params(uri: &str) -> String {
+    let uri = envelope::quote(uri);
+    format!(r#"{{"uri":{}}}"#, String::from_utf8_lossy(&uri))
 }
