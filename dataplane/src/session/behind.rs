@@ -53,6 +53,11 @@ impl Undone {
     pub(crate) const fn is_from_elsewhere(&self) -> bool {
         self.why & ELSEWHERE != 0
     }
+
+    /// Whether it is only what has failed before.
+    pub(crate) const fn is_retry(&self) -> bool {
+        self.why == FAILED
+    }
 }
 
 impl Behind {

@@ -15,32 +15,32 @@ impl Session {
     pub(crate) fn regroup(&self, has: impl Fn(u64) -> bool) -> bool {
         // Dropped when the lock is not held any more.
         let _gone = self.subscribed.lock().take_unless(&has);
-        let mut is_back = false;
+        let (mut is_back, mut withdrawn) = (false, Vec::new());
         self.upstreams.lock().retain(|(serial, slot)| {
             let has = has(*serial);
             is_back |= slot.admit(has);
-            has || slot.live().is_some() || Arc::strong_count(slot) > 1
+            let stays = has || slot.live().is_some() || Arc::strong_count(slot) > 1;
+            if stays && !has {
+                withdrawn.push((*serial, slot.clone()));
+            }
+            stays
+        });
+        // What a withdrawn one is subscribed to it is still, should it come back.
+        self.unmake(|at, uri| {
+            let mut all = withdrawn.iter();
+            has(at) || all.any(|(serial, slot)| *serial == at && slot.is_subscribed(uri))
         });
         is_back || self.has_subscriptions()
     }
 
-    /// Gives up its subscription to a resource at a backend.
-    pub(crate) fn leave(&self, worker: WorkerId, backend: u64, uri: &str) {
-        let gone = self.subscribed.lock().take_one(backend, uri);
+    /// Gives up its subscriptions to a resource, wherever it has any `but` at this backend.
+    pub(crate) fn leave(&self, worker: WorkerId, uri: &str, but: Option<u64>) {
+        let gone = self.subscribed.lock().take(uri, but);
         drop(gone);
-        let upstreams = self.upstreams.lock();
-        let slot = upstreams.iter().find(|(serial, _)| *serial == backend);
-        if let Some((_, slot)) = slot {
-            unsubscribe(worker, slot, uri);
-        }
-    }
-
-    /// Gives up its subscriptions to a resource, wherever it has any.
-    pub(crate) fn leave_all(&self, worker: WorkerId, uri: &str) {
-        let gone = self.subscribed.lock().take(uri);
-        drop(gone);
-        for (_, slot) in self.upstreams.lock().iter() {
-            unsubscribe(worker, slot, uri);
+        for (serial, slot) in self.upstreams.lock().iter() {
+            if Some(*serial) != but {
+                unsubscribe(worker, slot, uri);
+            }
         }
     }
 }

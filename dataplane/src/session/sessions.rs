@@ -280,6 +280,7 @@ impl Sessions {
         for session in &moved {
             let subscribed = std::mem::take(&mut *session.subscribed.lock());
             drop(subscribed);
+            session.unmake(|_, _| false);
         }
         gone.extend(moved);
         gone

@@ -117,7 +117,11 @@ impl Session {
         {
             requests.insert(subject, request);
         }
-        self.set_stands_elsewhere(at.is_none() && !requests.is_empty());
+        match at {
+            _ if requests.is_empty() => self.set_stands_elsewhere(false),
+            None => self.set_stands_elsewhere(true),
+            Some(_) => {}
+        }
     }
 
     /// This very request was made at this backend.
@@ -160,10 +164,21 @@ impl Session {
             .any(|own| own.body.as_ptr() == request.as_ptr())
     }
 
-    /// Whether its client is subscribed to this resource.
-    pub(crate) fn subscribes_to(&self, uri: &str) -> bool {
+    /// The serial number of the backend at which its client's subscription to this resource was
+    /// made, if any. `None`: it has none.
+    pub(crate) fn subscribed_at(&self, uri: &str) -> Option<Option<u64>> {
         let subject = Subject::Resource(uri.into());
-        self.standing.0.lock().contains_key(&subject)
+        let requests = self.standing.0.lock();
+        requests.get(&subject).map(|own| own.at)
+    }
+
+    /// What was made at a backend is made no longer, unless this is so of backend and resource.
+    pub(super) fn unmake(&self, still: impl Fn(u64, &str) -> bool) {
+        for (subject, request) in self.standing.0.lock().iter_mut() {
+            if let Subject::Resource(uri) = subject {
+                request.at = request.at.filter(|at| still(*at, uri));
+            }
+        }
     }
 
     /// The requests that stand.
@@ -213,7 +228,12 @@ mod tests {
         session.is_made(&Bytes::copy_from_slice(&pending[0].body), 3);
         let at: Vec<_> = session.pending().iter().map(|own| own.at).collect();
         assert_eq!(at, [Some(0), Some(3)]);
-        assert!(session.subscribes_to("a://1") && !session.subscribes_to("a://2"));
+        assert_eq!(session.subscribed_at("a://1"), Some(Some(3)));
+        assert_eq!(session.subscribed_at("a://2"), None);
+        session.unmake(|at, uri| at == 3 && uri == "a://1");
+        assert_eq!(session.subscribed_at("a://1"), Some(Some(3)));
+        session.unmake(|_, _| false);
+        assert_eq!(session.subscribed_at("a://1"), Some(None));
 
         say(&session, Method::Unsubscribe, r#"{"uri":"a://1"}"#, None);
         assert_eq!(session.pending().len(), 1);

@@ -52,15 +52,12 @@ impl Subscribed {
         Self(gone.collect())
     }
 
-    /// Gives one up.
-    pub(crate) fn take_one(&mut self, backend: u64, uri: &str) -> Self {
-        let gone = self.0.remove_entry(&(backend, uri.to_owned()));
-        Self(gone.into_iter().collect())
-    }
-
-    /// Gives those of a resource up.
-    pub(crate) fn take(&mut self, uri: &str) -> Self {
-        let gone = self.0.extract_if(|(_, own), _| own == uri);
+    /// Gives those of a resource up, `but` at this backend.
+    pub(crate) fn take(&mut self, uri: &str, but: Option<u64>) -> Self {
+        let is_meant = |backend| Some(backend) != but;
+        let gone = self
+            .0
+            .extract_if(|(backend, own), _| own == uri && is_meant(*backend));
         Self(gone.collect())
     }
 }

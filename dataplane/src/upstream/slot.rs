@@ -31,6 +31,8 @@ pub struct Live {
     pub(super) level: tokio::sync::Mutex<Option<Severity>>,
     /// A level waits to be set.
     pub(crate) level_waits: AtomicBool,
+    /// The backend has no stream of what it says by itself in it.
+    pub(super) has_no_stream: AtomicBool,
     /// The backend it is at.
     pub(super) backend: Weak<Inner>,
 }
@@ -88,6 +90,11 @@ impl Slot {
         }
     }
 
+    /// Whether its client has subscribed to this resource there.
+    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
+        self.subscriptions.lock().contains(&hash(uri))
+    }
+
     /// Those of these that it is subscribed to there.
     pub(super) fn subscriptions(&self, all: Vec<Box<str>>) -> Vec<Box<str>> {
         let own = self.subscriptions.lock();
@@ -103,7 +110,10 @@ impl Slot {
 
     /// Takes it on oneself to listen in it, if there is anything to and nobody does.
     pub(super) fn take_listening(&self) -> bool {
-        self.live().is_some() && !self.is_withdrawn() && !self.listened.swap(true, Ordering::AcqRel)
+        let live = self.live();
+        live.is_some_and(|live| !live.has_no_stream.load(Ordering::Relaxed))
+            && !self.is_withdrawn()
+            && !self.listened.swap(true, Ordering::AcqRel)
     }
 
     /// Nobody listens in it any more.

@@ -107,6 +107,26 @@ async fn hears(events: &mut Events, uri: &str) -> Result<()> {
     Ok(())
 }
 
+/// Touches the resource of the child until all have heard of it: it has one subscription for all,
+/// so that nobody sees when the last of them is there.
+async fn touched(client: &mut Client, streams: &mut [&mut Events]) -> Result<()> {
+    let touches = async {
+        loop {
+            client.call("child__touch", json!({"uri": CHILD})).await?;
+        }
+    };
+    let heard = async {
+        for events in streams {
+            hears(events, CHILD).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        failed = touches => failed,
+        heard = heard => heard,
+    }
+}
+
 async fn is_subscribed_to(backend: &Backend, times: usize) -> Result<()> {
     until(&format!("{times} subscriptions"), || async {
         (backend.seen_of(SUBSCRIBE).len() == times).then_some(())
@@ -170,20 +190,7 @@ async fn what_is_watched_at_a_backend_is_watched_at_the_one_in_its_place() -> Re
     hears(&mut stream, NEW).await?;
 
     apply(&fleet, &document(1, 1, 1)).await?;
-    // It has one subscription for all, so nobody sees when the last of them is there.
-    let touches = async {
-        loop {
-            speaks.call("child__touch", json!({"uri": CHILD})).await?;
-        }
-    };
-    let heard = async {
-        hears(&mut events, CHILD).await?;
-        hears(&mut stream, CHILD).await
-    };
-    tokio::select! {
-        failed = touches => return failed,
-        heard = heard => heard?,
-    }
+    touched(&mut speaks, &mut [&mut events, &mut stream]).await?;
     // Nothing was said again to those that have stayed.
     ensure!(old[1].seen_of(SUBSCRIBE).len() == 3);
     ensure!(children[1].told(SUBSCRIBE) == 1 && children[0].told(SUBSCRIBE) == 1);
@@ -238,6 +245,11 @@ async fn nothing_is_heard_of_a_backend_that_a_gateway_has_no_longer() -> Result<
     talker.say(&log);
     ensure!(events.message_of("notifications/message").await? == log);
     ensure!(old.seen_of(SUBSCRIBE).len() == 1);
+
+    // The same for one whose connection all share: it has stayed, nothing of it is left here.
+    apply(&fleet, &document("more, old")).await?;
+    apply(&fleet, &both).await?;
+    touched(&mut client, &mut [&mut events, &mut stream]).await?;
 
     // A gateway that is elsewhere now says nothing more here.
     apply(&fleet, &both.replace("path: /mcp", "path: /moved")).await?;

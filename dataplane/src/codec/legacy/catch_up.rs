@@ -21,6 +21,7 @@ use crate::{
     node::Node,
     peer::{Place, ended},
     route::route,
+    sealed,
     session::{
         Session,
         behind::{Making, Undone},
@@ -51,8 +52,10 @@ pub(super) struct Client {
 enum Outcome {
     /// Done, or refused by the backend: there is nothing more to be done about it there.
     Settled,
-    /// The backend has not dealt with it.
+    /// The backend has not dealt with it: it may later.
     Failed,
+    /// The backend cannot be reached, or does not answer.
+    Gone,
 }
 
 impl Client {
@@ -86,13 +89,14 @@ impl Client {
         let Some(undone) = self.session.take_up() else {
             return;
         };
-        let is_from_elsewhere = undone.is_from_elsewhere();
-        let making = async {
+        // On its own: a client that leaves meanwhile does not end it.
+        let making = tokio::spawn(async move {
+            let is_from_elsewhere = undone.is_from_elsewhere();
             let making = self.begin(undone).await;
             if is_from_elsewhere {
                 join_all(making).await;
             }
-        };
+        });
         let _ = timeout(PATIENCE, making).await;
     }
 
@@ -108,7 +112,7 @@ impl Client {
         if !is_current(&self.node, &Arc::downgrade(&gateway)) {
             self.session.falls_behind();
         }
-        if self.session.is_listening() {
+        if self.session.is_listening() && !undone.is_retry() {
             for slot in self.session.upstreams() {
                 if let Some(http) = slot.live().and_then(|live| Http::of(&live)) {
                     http.listen(self.worker, &self.session, &slot);
@@ -153,7 +157,11 @@ impl Client {
     }
 
     /// Makes requests at a backend, one after the other.
-    async fn make(self, backend: Arc<Backend>, requests: Vec<Pending>, making: Making) {
+    async fn make(self, backend: Arc<Backend>, mut requests: Vec<Pending>, making: Making) {
+        // One that gets no answer is not always the first.
+        let [chance] = sealed::random().unwrap_or_default();
+        let first = usize::from(chance) % requests.len().max(1);
+        requests.rotate_left(first);
         let room = timeout(ROOM, backend.room_for_unasked()).await;
         if room.is_err() {
             return self.session.has_failed();
@@ -165,6 +173,7 @@ impl Client {
             // Anew for each: one may take long, and another table be in use then.
             let (Some(gateway), Some(call)) = (self.gateway(), self.call(request.body.clone()))
             else {
+                self.session.falls_behind();
                 break;
             };
             let is_for = route(&gateway, &call).map(|route| route.backend.serial);
@@ -174,10 +183,17 @@ impl Client {
             }
             let table = Arc::downgrade(&gateway);
             let answered = stack::answer(&self.node, gateway, call).await;
-            if matches!(outcome(answered).await, Outcome::Failed) {
-                // The others would fail as well.
-                self.session.has_failed();
-                break;
+            match outcome(answered).await {
+                Outcome::Settled => {}
+                Outcome::Failed => {
+                    self.session.has_failed();
+                    continue;
+                }
+                Outcome::Gone => {
+                    // For the others as well.
+                    self.session.has_failed();
+                    break;
+                }
             }
             if !is_current(&self.node, &table) {
                 self.session.falls_behind();
@@ -200,11 +216,11 @@ impl Client {
         let Some(uri) = uri else {
             return;
         };
-        if !session.subscribes_to(&uri) {
-            // Its client has ended it while it was being made.
-            session.leave(self.worker, serial, &uri);
-        } else if let Some(before) = request.at.filter(|before| *before != serial) {
-            session.leave(self.worker, before, &uri);
+        // Its client may have ended it while it was being made, or have asked for it anew.
+        match session.subscribed_at(&uri) {
+            None => session.leave(self.worker, &uri, None),
+            Some(None) => {}
+            at @ Some(Some(_)) => session.leave(self.worker, &uri, at.flatten()),
         }
     }
 
@@ -233,7 +249,7 @@ async fn outcome(answered: Result<Reply, CallError>) -> Outcome {
             let mut code = None;
             while let Some(message) = messages.next().await {
                 let Ok(message) = message else {
-                    return Outcome::Failed;
+                    return Outcome::Gone;
                 };
                 let scanned = envelope::scan(&message).ok();
                 code = scanned.and_then(|scanned| error_code(&message, &scanned));
@@ -243,7 +259,7 @@ async fn outcome(answered: Result<Reply, CallError>) -> Outcome {
         Err(CallError::Refused { code, .. }) => Some(code),
         Err(error) => {
             tracing::debug!(%error, "what a session has asked for cannot be made yet");
-            return Outcome::Failed;
+            return Outcome::Gone;
         }
     };
     match code {

@@ -65,7 +65,7 @@ pub(super) async fn answer(inbound: &Inbound, call: Call) -> Result<Reply, CallE
 fn leave(session: &Session, worker: WorkerId, method: Method, body: &[u8], message: &Message) {
     let uri = message.uri.filter(|_| method == Method::Unsubscribe);
     if let Some(uri) = uri.and_then(|uri| envelope::string_value(body, uri)) {
-        session.leave_all(worker, &uri);
+        session.leave(worker, &uri, None);
     }
 }
 

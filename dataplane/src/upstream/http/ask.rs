@@ -101,6 +101,7 @@ impl Http {
             logs: false,
             level: Default::default(),
             level_waits: AtomicBool::new(false),
+            has_no_stream: AtomicBool::new(false),
             backend: Arc::downgrade(&self.0),
         };
         self.notify(worker, &live, body).await

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{
-    Http, Sent, end_in_background, era, exchange::Exchange, headers, session,
-    unanswered::Unanswered,
-};
+use super::{Http, Sent, era, exchange::Exchange, headers, session, unanswered::Unanswered};
 use crate::{
-    call::{Call, Era, Reply, WorkerId},
+    call::{Call, Era, Reply},
     error::CallError,
     upstream::{
         http1::Head,
@@ -93,7 +90,7 @@ impl Http {
                         self.collect(sent).await?
                     };
                     way.answered();
-                    if again && refused && self.is_lost(call.worker, &way, status, &body) {
+                    if again && refused && self.is_lost(&way, status, &body) {
                         again = false;
                         continue;
                     }
@@ -109,7 +106,7 @@ impl Http {
     }
 
     /// Whether a refusal says that the session is gone, and another one will do.
-    fn is_lost(&self, worker: WorkerId, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
+    fn is_lost(&self, way: &Way, status: StatusCode, refusal: &[u8]) -> bool {
         let Way::Session { slot, live, .. } = way else {
             return false;
         };
@@ -119,12 +116,7 @@ impl Http {
         // Without a session nothing was lost, but the server may speak another era by
         // now: the next call's `initialize` will tell.
         slot.forget(live);
-        if live.id.is_none() {
-            return false;
-        }
-        // Where it was something else that is not there, the session is.
-        end_in_background(worker, live.clone());
-        true
+        live.id.is_some()
     }
 
     /// What an answer tells of the era that the backend speaks.

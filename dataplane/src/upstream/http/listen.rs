@@ -142,7 +142,10 @@ impl Http {
                     }
                     continue;
                 }
-                Ok(Err(_)) => return false,
+                Ok(Err(_)) => {
+                    live.has_no_stream.store(true, Ordering::Relaxed);
+                    return false;
+                }
                 Err(error) => {
                     tracing::debug!(backend = self.0.name, %error, "cannot be listened to");
                 }

@@ -173,6 +173,7 @@ impl Http {
             logs: logs::are_declared(&result),
             level: Default::default(),
             level_waits: AtomicBool::new(false),
+            has_no_stream: AtomicBool::new(false),
             id,
             version: negotiated,
             result,
