@@ -1,6 +1,6 @@
 //! [`Call`]: what travels down the stack, and [`Reply`]: what comes back.
 
-use std::{pin::Pin, sync::Arc};
+use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -203,6 +203,12 @@ impl Call {
     #[must_use]
     pub fn id(&self) -> &[u8] {
         self.message.id.map_or(b"null", |span| span.of(&self.body))
+    }
+
+    /// The resource that it is about.
+    #[must_use]
+    pub fn uri(&self) -> Option<Cow<'_, str>> {
+        envelope::string_value(&self.body, self.message.uri?)
     }
 
     /// The method's name.

@@ -23,7 +23,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -110,6 +110,8 @@ pub struct Session {
     standing: Standing,
     /// What is to be done about that, and about its upstream sessions.
     behind: Behind,
+    /// It has ended.
+    is_over: AtomicBool,
     last_used: AtomicU64,
     shared: Arc<Shared>,
     /// Where it is no client's, but that of one call at a time.
@@ -183,6 +185,11 @@ impl Session {
     #[must_use]
     pub fn principal(&self) -> &str {
         &self.principal
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Whose it is.
@@ -270,6 +277,7 @@ fn session(
         streams: Mutex::default(),
         standing: Standing::default(),
         behind: Behind::default(),
+        is_over: AtomicBool::new(false),
         last_used: AtomicU64::new(sealed::now().as_secs()),
         shared,
         leased: None,

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -37,8 +37,6 @@ pub(super) struct Behind {
     woken: Notify,
     /// Backends at which requests are being made now; whether more are to be made there then.
     making: Mutex<HashMap<u64, bool>>,
-    /// The session has ended.
-    is_over: AtomicBool,
 }
 
 /// What there is to be done.
@@ -157,15 +155,6 @@ impl Session {
             () = behind.woken.notified() => {}
             () = again => {}
         }
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.behind.is_over.load(Ordering::Acquire)
-    }
-
-    pub(super) fn is_over_now(&self) {
-        self.behind.is_over.store(true, Ordering::Release);
     }
 }
 

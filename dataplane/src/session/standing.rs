@@ -83,6 +83,11 @@ impl Request {
             size,
         })
     }
+
+    /// Whether this is the body of this very one, and not of another that says the same.
+    fn is(&self, request: &Bytes) -> bool {
+        self.body.as_ptr() == request.as_ptr()
+    }
 }
 
 impl Drop for Request {
@@ -127,8 +132,7 @@ impl Session {
     /// This very request was made at this backend.
     pub(crate) fn is_made(&self, request: &Bytes, at: u64) {
         let mut requests = self.standing.0.lock();
-        let mut all = requests.values_mut();
-        if let Some(own) = all.find(|own| own.body.as_ptr() == request.as_ptr()) {
+        if let Some(own) = requests.values_mut().find(|own| own.is(request)) {
             own.at = Some(at);
         }
     }
@@ -159,9 +163,7 @@ impl Session {
     /// Whether this very one of them is not withdrawn yet.
     pub(crate) fn still_stands(&self, request: &Bytes) -> bool {
         let requests = self.standing.0.lock();
-        requests
-            .values()
-            .any(|own| own.body.as_ptr() == request.as_ptr())
+        requests.values().any(|own| own.is(request))
     }
 
     /// The serial number of the backend at which its client's subscription to this resource was

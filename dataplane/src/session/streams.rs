@@ -141,7 +141,7 @@ impl Session {
 
     /// Closes all streams: the session is over.
     pub(super) fn close_streams(&self) {
-        self.is_over_now();
+        self.is_over.store(true, Ordering::Release);
         self.forget_standing();
         *self.subscribed.lock() = Default::default();
         let streams = std::mem::take(&mut *self.streams.lock());

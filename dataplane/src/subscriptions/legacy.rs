@@ -81,13 +81,10 @@ pub(crate) async fn is_needed(backend: &Backend, call: &Call) -> Result<bool, Ca
 }
 
 fn has_begun(backend: &Backend, call: &Call) -> bool {
-    let uri = call.message.uri;
-    let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-    let subscribed = call.session.as_ref().map(|own| own.subscribed.lock());
-    let (Some(uri), Some(subscribed)) = (uri, subscribed) else {
+    let (Some(uri), Some(session)) = (call.uri(), &call.session) else {
         return false;
     };
-    subscribed.contains(backend.serial, &uri)
+    session.subscribed.lock().contains(backend.serial, &uri)
 }
 
 /// The outcome, if it comes in the backend's time.
@@ -109,9 +106,7 @@ async fn within<T>(
 /// # Errors
 /// The backend does not honour the subscription.
 pub(crate) async fn answer(backend: &Backend, call: &Call) -> Result<Reply, CallError> {
-    let uri = call.message.uri;
-    let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-    let (Some(uri), Some(session)) = (uri, &call.session) else {
+    let (Some(uri), Some(session)) = (call.uri(), &call.session) else {
         return Err(CallError::refused(INVALID_PARAMS, "params.uri is missing"));
     };
     let key = (backend.serial, uri.into_owned());

@@ -157,7 +157,7 @@ impl Client {
     }
 
     /// Makes requests at a backend, one after the other.
-    async fn make(self, backend: Arc<Backend>, mut requests: Vec<Pending>, making: Making) {
+    async fn make(self, backend: Arc<Backend>, mut requests: Vec<Pending>, _making: Making) {
         // One that gets no answer is not always the first.
         let [chance] = sealed::random().unwrap_or_default();
         let first = usize::from(chance) % requests.len().max(1);
@@ -204,7 +204,6 @@ impl Client {
             // What was opened behind its end has nobody else to end it.
             ended::close(&self.node, std::slice::from_ref(&self.session));
         }
-        drop(making);
     }
 
     /// A request was made at this backend, or refused by it.
@@ -218,9 +217,8 @@ impl Client {
         };
         // Its client may have ended it while it was being made, or have asked for it anew.
         match session.subscribed_at(&uri) {
-            None => session.leave(self.worker, &uri, None),
             Some(None) => {}
-            at @ Some(Some(_)) => session.leave(self.worker, &uri, at.flatten()),
+            at => session.leave(self.worker, &uri, at.flatten()),
         }
     }
 
@@ -233,15 +231,6 @@ impl Client {
 }
 
 async fn outcome(answered: Result<Reply, CallError>) -> Outcome {
-    let settles = |code| {
-        let final_ones = [
-            INVALID_PARAMS,
-            INVALID_REQUEST,
-            METHOD_NOT_FOUND,
-            RESOURCE_NOT_FOUND,
-        ];
-        final_ones.contains(&code)
-    };
     let code = match answered {
         Ok(Reply::Whole(answer)) => answer.error,
         Ok(Reply::Parts(_)) => None,
@@ -263,8 +252,10 @@ async fn outcome(answered: Result<Reply, CallError>) -> Outcome {
         }
     };
     match code {
-        Some(code) if !settles(code) => Outcome::Failed,
-        _ => Outcome::Settled,
+        None | Some(INVALID_PARAMS | INVALID_REQUEST | METHOD_NOT_FOUND | RESOURCE_NOT_FOUND) => {
+            Outcome::Settled
+        }
+        Some(_) => Outcome::Failed,
     }
 }
 

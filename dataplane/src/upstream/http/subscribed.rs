@@ -20,9 +20,7 @@ impl Http {
     /// See [`CallError`].
     pub(crate) async fn subscription(&self, call: Call) -> Result<Reply, CallError> {
         let begins = call.method == Method::Subscribe;
-        let uri = call.message.uri;
-        let uri = uri.and_then(|uri| envelope::string_value(&call.body, uri));
-        let uri: Option<Box<str>> = uri.map(|uri| (*uri).into());
+        let uri: Option<Box<str>> = call.uri().map(|uri| (*uri).into());
         let session = call.session.clone();
         let reply = self.call(call).await;
         let (Some(session), Some(uri)) = (session, uri) else {
