@@ -268,8 +268,12 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of it, as a full disk leaves, would be in the way of every later start.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 #[cfg(test)]
